@@ -1,0 +1,47 @@
+"""The errors of this package. Every one says what was expected, what came and what to do.
+
+::
+
+    PoseNodeError
+    ├── ImageError         an image message, file or buffer that cannot be used
+    ├── CheckpointError    a model file that is missing, damaged, foreign or hostile
+    ├── FetchError         a download that failed or is not what was promised
+    ├── DeviceError        a device that is asked for but not there
+    └── SourceError        a video, camera or folder that cannot be read
+"""
+
+from __future__ import annotations
+
+
+class PoseNodeError(Exception):
+    """Base class: catch this to catch everything that this package raises on purpose."""
+
+
+class ImageError(PoseNodeError):
+    """An image that cannot be used.
+
+    Args:
+        message: what was expected and what came.
+        kind: a short, constant name of the fault, by which repeated ones are counted and throttled,
+            for example ``"unknown encoding"``.
+    """
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class CheckpointError(PoseNodeError):
+    """A model file that is missing, damaged, of a foreign kind or hostile."""
+
+
+class FetchError(PoseNodeError):
+    """A download that failed or whose content is not what was promised."""
+
+
+class DeviceError(PoseNodeError):
+    """A device that was asked for and cannot be used."""
+
+
+class SourceError(PoseNodeError):
+    """A video, camera, image or folder that cannot be read."""
