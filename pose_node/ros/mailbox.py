@@ -1,0 +1,53 @@
+"""A mailbox that keeps only the newest item of each camera.
+
+The ROS callbacks put, one worker takes. Whoever is slower than the cameras sees the present, not a
+growing past.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Mailbox(Generic[Item]):
+    """The newest item of each camera, handed from any number of threads to one."""
+
+    def __init__(self) -> None:
+        self._newest: dict[str, Item] = {}
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, camera: str, item: Item) -> bool:
+        """Leave an item; the one that nobody took yet is dropped.
+
+        Returns:
+            Whether an older item of this camera was replaced.
+        """
+        with self._changed:
+            if self._closed:
+                return False
+            replaced = camera in self._newest
+            self._newest[camera] = item
+            self._changed.notify()
+        return replaced
+
+    def take(self) -> dict[str, Item]:
+        """Wait until there is something, then take the newest item of every camera that has one.
+
+        Returns:
+            Items by camera; empty only when the mailbox is closed.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest or self._closed)
+            newest, self._newest = self._newest, {}
+        return newest
+
+    def close(self) -> None:
+        """Drop what is left and wake the taker; later items are dropped too."""
+        with self._changed:
+            self._closed = True
+            self._newest = {}
+            self._changed.notify_all()
