@@ -1,0 +1,192 @@
+"""What a network is made of, as plain data: read from a checkpoint, kept as JSON, built into modules.
+
+A `Node` is one module: its kind, its plain settings and its parts. The native file format stores this
+tree as JSON beside the weights; building from it is the same whether it comes from there or from a
+checkpoint's records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from pose_node.models import blocks, yolo11, yolov8
+from pose_node.models.pickle_machine import Record
+
+MAX_DEPTH = 24
+MAX_NODES = 20_000
+
+
+class DescriptionError(ValueError):
+    """The description names something unknown or does not fit together."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One module.
+
+    Attributes:
+        kind: name of the module's class.
+        settings: its plain values: numbers, strings, booleans and lists of them.
+        parts: its submodules by name.
+    """
+
+    kind: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, Node] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """This node as what ``json.dumps`` takes."""
+        result: dict[str, Any] = {"kind": self.kind}
+        if self.settings:
+            result["settings"] = self.settings
+        if self.parts:
+            result["parts"] = {name: part.to_json() for name, part in self.parts.items()}
+        return result
+
+    @classmethod
+    def from_json(cls, value: object, depth: int = 0) -> Node:
+        """The inverse of `to_json`.
+
+        Raises:
+            DescriptionError: `value` is not of that form.
+        """
+        if depth > MAX_DEPTH:
+            raise DescriptionError(f"its modules are nested more than {MAX_DEPTH} deep")
+        match value:
+            case {"kind": str(kind)}:
+                settings, parts = value.get("settings", {}), value.get("parts", {})
+                if isinstance(settings, dict) and isinstance(parts, dict):
+                    nodes = {str(k): cls.from_json(part, depth + 1) for k, part in parts.items()}
+                    return cls(kind, settings, nodes)
+        raise DescriptionError(f"expected a module with kind, settings and parts, got {value!r:.80}")
+
+
+# Kinds of torch.nn that are built from their settings alone.
+_CONV2D = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+_TORCH_SETTINGS: dict[str, tuple[str, ...]] = {
+    "Conv2d": _CONV2D,
+    "BatchNorm2d": ("num_features", "eps"),
+    "MaxPool2d": ("kernel_size", "stride", "padding"),
+    "Upsample": ("scale_factor", "mode"),
+    **dict.fromkeys(("SiLU", "ReLU", "Identity", "Sequential", "ModuleList"), ()),
+}
+
+# Our class for each kind that a checkpoint may name. DWConv is a Conv with one group per channel,
+# which its own record says.
+_BLOCKS: dict[str, Callable[..., nn.Module]] = {
+    "Conv": blocks.Convolution,
+    "DWConv": blocks.Convolution,
+    "Bottleneck": blocks.Bottleneck,
+    "C3": blocks.C3,
+    "C2f": blocks.C2f,
+    "SPPF": blocks.SPPF,
+    "Concat": blocks.Concat,
+    "C2": yolov8.C2,
+    "Pose": yolov8.PoseHead,
+    "C3k": yolo11.C3k,
+    "C3k2": yolo11.C3k2,
+    "Attention": yolo11.Attention,
+    "PSABlock": yolo11.PSABlock,
+    "C2PSA": yolo11.C2PSA,
+}
+
+
+class _Reader:
+    """Describes a tree of records; counts what it visits, since a hostile tree may be endless."""
+
+    def __init__(self) -> None:
+        self.visited = 0
+
+    def describe(self, record: object, where: str, depth: int) -> Node:
+        self.visited += 1
+        if depth > MAX_DEPTH or self.visited > MAX_NODES:
+            raise DescriptionError(
+                f"more than {MAX_DEPTH} levels or {MAX_NODES} modules, at {where!r:.120}"
+            )
+        if not isinstance(record, Record):
+            raise DescriptionError(f"{where!r:.120} should be a module, got {record!r:.80}")
+        kind = record.short_name
+        if kind not in _BLOCKS and kind not in _TORCH_SETTINGS:
+            raise DescriptionError(f"{where!r:.120} is a {record.class_name!r:.120}, which is unknown")
+        ignored = getattr(_BLOCKS.get(kind), "IGNORED_PARTS", ())
+        parts = {
+            str(name): self.describe(part, f"{where}.{name}", depth + 1)
+            for name, part in record.children.items()
+            if part is not None and name not in ignored
+        }
+        return Node(kind, _settings(kind, record, where), parts)
+
+
+def describe(record: object, where: str) -> Node:
+    """Describe the module that a record of a checkpoint stands for.
+
+    Args:
+        record: from `pose_node.models.pickle_machine`.
+        where: name of the module, for errors.
+
+    Raises:
+        DescriptionError: the tree holds an unknown module, or is too deep or too large.
+    """
+    return _Reader().describe(record, where, 0)
+
+
+def _settings(kind: str, record: Record, where: str) -> dict[str, Any]:
+    attributes = record.attributes
+    block = _BLOCKS.get(kind)
+    names = _TORCH_SETTINGS.get(kind) or getattr(block, "SETTINGS", ())
+    missing = [name for name in names if name not in attributes]
+    if missing:
+        raise DescriptionError(f"{where!r:.120} ({kind}) lacks {', '.join(missing)}")
+    settings = {name: _plain(attributes[name], f"{where}.{name}") for name in names}
+    for name, default in getattr(block, "OPTIONAL_SETTINGS", {}).items():
+        settings[name] = _plain(attributes.get(name, default), f"{where}.{name}")
+    if kind == "Conv2d":
+        parameters = attributes.get("_parameters")
+        settings["bias"] = isinstance(parameters, dict) and parameters.get("bias") is not None
+        if attributes.get("padding_mode", "zeros") != "zeros":
+            raise DescriptionError(f"{where!r:.120} pads with {attributes['padding_mode']!r:.20}")
+    return settings
+
+
+def _plain(value: object, where: str) -> Any:
+    """A setting must be a number, a string, or a short list of numbers."""
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (tuple, list)) and len(value) <= 8:
+        return [_plain(item, where) for item in value if not isinstance(item, (tuple, list))]
+    raise DescriptionError(f"{where!r:.120} should be a number or a string, got {value!r:.80}")
+
+
+def build(node: Node, where: str = "model") -> nn.Module:
+    """Build the module that a node describes. Weights are not set: use it under torch's meta device.
+
+    Raises:
+        DescriptionError: the kind is unknown, or settings and parts do not fit it.
+    """
+    parts = {name: build(part, f"{where}.{name}") for name, part in node.parts.items()}
+    try:
+        if node.kind in _TORCH_SETTINGS:
+            return _build_torch(node.kind, dict(node.settings), parts)
+        if node.kind in _BLOCKS:
+            return _BLOCKS[node.kind](**parts, **node.settings)
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError, OverflowError) as error:
+        raise DescriptionError(f"{where!r:.120} ({node.kind}) cannot be built: {error}") from error
+    raise DescriptionError(f"{where!r:.120} is a {node.kind!r:.80}, which is unknown")
+
+
+def _build_torch(kind: str, settings: Mapping[str, Any], parts: dict[str, nn.Module]) -> nn.Module:
+    if kind in ("Sequential", "ModuleList"):
+        if list(parts) != [str(index) for index in range(len(parts))]:
+            raise ValueError(f"its parts must be numbered from 0, got {list(parts)[:8]}")
+        modules = list(parts.values())
+        return nn.Sequential(*modules) if kind == "Sequential" else nn.ModuleList(modules)
+    if parts:
+        raise ValueError(f"it must have no parts, got {list(parts)[:8]}")
+    if kind == "Upsample" and settings["mode"] != "nearest":
+        raise ValueError(f"mode must be 'nearest', got {settings['mode']!r:.20}")
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    return getattr(nn, kind)(**values)  # type: ignore[no-any-return]

@@ -1,0 +1,125 @@
+"""The native model file: safetensors, with the network's description as JSON in its header.
+
+It holds nothing but numbers and that description, so any tool that reads safetensors can read it,
+and one file is all there is to copy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pose_node.errors import CheckpointError
+from pose_node.models.description import DescriptionError
+from pose_node.models.network import NetworkDescription, PoseNetwork
+
+FORMAT_VERSION = "1"
+_HEADER_KEY = "pose_node"
+
+
+def save_network(network: PoseNetwork, path: str | os.PathLike[str]) -> None:
+    """Write a network in the native format, complete or not at all.
+
+    Weights that float16 holds exactly (published checkpoints store it) are written so; others as
+    float32. Reading the file back gives identical outputs.
+
+    Args:
+        network: as `pose_node.models.load_network` gives it, before ``fuse()``.
+        path: the file to write, ending in ``.safetensors``.
+
+    Raises:
+        CheckpointError: the path has another ending, or the file cannot be written.
+        ValueError: the network was fused since it was built.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"cannot write {path}: expected a name that ends in .safetensors")
+    with torch.device("meta"):
+        expected = PoseNetwork(network.description).state_dict()
+    weights = network.state_dict()
+    if expected.keys() != weights.keys():
+        raise ValueError("the network was fused after it was built; save it before fuse()")
+    stored = {name: _smallest(tensor.detach().cpu()) for name, tensor in weights.items()}
+    metadata = {
+        _HEADER_KEY: FORMAT_VERSION,
+        "description": json.dumps(network.description.to_json(), separators=(",", ":")),
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        save_file(stored, temporary, metadata)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write {path}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_network(path: Path) -> PoseNetwork:
+    """Load a native file. See `pose_node.models.load_network`."""
+    if not path.is_file():
+        raise CheckpointError(f"cannot read {path}: there is no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get(_HEADER_KEY) != FORMAT_VERSION:
+                raise CheckpointError(
+                    f"cannot read {path}: it has no pose_node description of version "
+                    f"{FORMAT_VERSION}; write it with `pose-node models convert`"
+                )
+            description = NetworkDescription.from_json(json.loads(metadata["description"]))
+            with torch.device("meta"):
+                network = PoseNetwork(description)
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"cannot read {path}: it is damaged: {error}") from error
+    except (KeyError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+    assign_weights(network, weights, path)
+    return network
+
+
+def assign_weights(network: PoseNetwork, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Give a network on the meta device its weights, as float32.
+
+    Raises:
+        CheckpointError: a weight is missing, has another shape, or is not finite.
+    """
+    expected = network.state_dict()
+    # A counter of training steps, which nothing reads and some files leave out.
+    counters = {name for name in expected if name.endswith("num_batches_tracked")}
+    missing = expected.keys() - weights.keys() - counters
+    if missing:
+        raise CheckpointError(
+            f"cannot read {path}: {len(missing)} weights are missing, for example {min(missing)}"
+        )
+    state: dict[str, Tensor] = {}
+    for name, like in expected.items():
+        tensor = weights.get(name)
+        if tensor is None:
+            tensor = torch.zeros(like.shape, dtype=like.dtype)
+        if tensor.shape != like.shape:
+            raise CheckpointError(
+                f"cannot read {path}: {name} has shape {tuple(tensor.shape)}, its layer needs "
+                f"{tuple(like.shape)}"
+            )
+        state[name] = tensor.to(like.dtype)
+        if not torch.isfinite(state[name]).all():
+            raise CheckpointError(f"cannot read {path}: {name} holds numbers that are not finite")
+    network.load_state_dict(state, assign=True)
+    network.requires_grad_(False)
+    network.eval()
+
+
+def _smallest(tensor: Tensor) -> Tensor:
+    half = tensor.half() if tensor.is_floating_point() else tensor
+    return (half if torch.equal(half.to(tensor.dtype), tensor) else tensor).contiguous()
+
+
+__all__ = ["DescriptionError", "assign_weights", "load_network", "save_network"]

@@ -1,0 +1,154 @@
+"""YOLOv8: C2 and C2f blocks, and the anchor-free pose head that YOLO11 shares.
+
+The head predicts, for every cell of three or four feature maps, a box as four distances (each the
+mean of a discrete distribution), class scores without objectness, and all keypoints relative to the
+cell. Source: the published formulas of YOLOv8-pose; distribution focal loss: Li et al. 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pose_node.models.blocks import Block
+
+
+class LevelMaps(NamedTuple):
+    """Raw output of the head for one feature map of H x W cells.
+
+    Attributes:
+        boxes: (B, 4 * bins, H, W) logits of the distances to left, top, right, bottom.
+        classes: (B, num_classes, H, W) logits.
+        keypoints: (B, K * D, H, W): x, y and, where D is 3, a visibility logit.
+    """
+
+    boxes: Tensor
+    classes: Tensor
+    keypoints: Tensor
+
+
+class C2(Block):
+    """Sends half of the channels through bottlenecks `m`, the other half around them."""
+
+    def __init__(self, cv1: nn.Module, cv2: nn.Module, m: nn.Module) -> None:
+        super().__init__()
+        self.cv1 = cv1
+        self.cv2 = cv2
+        self.m = m
+
+    def forward(self, x: Tensor) -> Tensor:
+        through, around = self.cv1(x).chunk(2, 1)
+        return self.cv2(torch.cat((self.m(through), around), 1))  # type: ignore[no-any-return]
+
+
+class PoseHead(Block):
+    """Boxes, classes and keypoints for every cell of every feature map.
+
+    Args:
+        cv2: for each feature map, the convolutions that give box distances.
+        cv3: likewise for class scores.
+        cv4: likewise for keypoints.
+        kpt_shape: number of keypoints K, and 3 for x, y, visibility or 2 for x, y.
+        reg_max: number of bins of a box distance.
+        nc: number of classes.
+    """
+
+    SETTINGS = ("kpt_shape", "reg_max", "nc")
+    # The convolution that takes the mean of the bins has the fixed weights 0, 1, 2, ...
+    IGNORED_PARTS: ClassVar[tuple[str, ...]] = ("dfl",)
+
+    def __init__(
+        self,
+        cv2: Sequence[nn.Module],
+        cv3: Sequence[nn.Module],
+        cv4: Sequence[nn.Module],
+        kpt_shape: Sequence[int],
+        reg_max: int,
+        nc: int,
+    ) -> None:
+        super().__init__()
+        self.num_keypoints, self.keypoint_dimensions = (int(value) for value in kpt_shape)
+        if self.num_keypoints < 1 or self.keypoint_dimensions not in (2, 3):
+            raise ValueError(
+                f"kpt_shape must be (keypoints, 2 or 3), got {tuple(kpt_shape)}"
+            )
+        if not len(cv2) == len(cv3) == len(cv4) or not len(cv2):
+            raise ValueError("the head must have as many box, class and keypoint branches")
+        self.cv2 = cv2
+        self.cv3 = cv3
+        self.cv4 = cv4
+        self.num_bins = int(reg_max)
+        self.num_classes = int(nc)
+
+    def forward(self, features: Sequence[Tensor]) -> list[LevelMaps]:
+        return [
+            LevelMaps(boxes(feature), classes(feature), keypoints(feature))
+            for feature, boxes, classes, keypoints in zip(
+                features, self.cv2, self.cv3, self.cv4, strict=True
+            )
+        ]
+
+    def check(self, raw: Sequence[LevelMaps]) -> None:
+        """Compare the widths of the maps with what the settings promise.
+
+        Raises:
+            ValueError: a map has another number of channels.
+        """
+        expected = (4 * self.num_bins, self.num_classes, self.num_keypoints * self.keypoint_dimensions)
+        for maps in raw:
+            found = tuple(part.shape[1] for part in maps)
+            if found != expected:
+                raise ValueError(
+                    f"the head's maps must have {expected} channels for boxes, classes and "
+                    f"keypoints, got {found}"
+                )
+
+    def decode(self, raw: Sequence[LevelMaps], strides: Sequence[int]) -> Tensor:
+        """Turn raw maps into boxes, scores and keypoints in pixels of the network's input.
+
+        Args:
+            raw: the maps of each level, as `forward` gives them.
+            strides: input pixels per cell, for each level.
+
+        Returns:
+            (B, A, 4 + num_classes + K * D): x1 y1 x2 y2, class scores, keypoints; A counts the cells
+            of all levels, level by level, row by row.
+        """
+        boxes, classes, keypoints = (
+            torch.cat([part.flatten(2) for part in parts], 2)
+            for parts in zip(*raw, strict=True)
+        )  # each (B, channels, A)
+        cells, stride = _cells(raw, strides)
+        corner = cells + 0.5  # the centre of each cell, in cells
+        distances = self._distances(boxes)
+        left_top = (corner - distances[:, :2]) * stride
+        right_bottom = (corner + distances[:, 2:]) * stride
+        points = keypoints.unflatten(1, (self.num_keypoints, self.keypoint_dimensions))
+        xy = (points[:, :, :2] * 2 + cells) * stride
+        visible = points[:, :, 2:].sigmoid()
+        located = torch.cat((xy, visible), 2).flatten(1, 2)
+        rows = torch.cat((left_top, right_bottom, classes.sigmoid(), located), 1)
+        return rows.transpose(1, 2)
+
+    def _distances(self, boxes: Tensor) -> Tensor:
+        """Mean of the bins of each side: (B, 4 * bins, A) -> (B, 4, A), in cells."""
+        probabilities = boxes.unflatten(1, (4, self.num_bins)).softmax(2)
+        bins = torch.arange(self.num_bins, dtype=boxes.dtype, device=boxes.device)
+        return (probabilities * bins[:, None]).sum(2)
+
+
+def _cells(raw: Sequence[LevelMaps], strides: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Column and row of every cell, (2, A), and its stride, (1, A)."""
+    positions, sizes = [], []
+    for maps, stride in zip(raw, strides, strict=True):
+        like = maps.boxes
+        height, width = like.shape[-2:]
+        rows = torch.arange(height, dtype=like.dtype, device=like.device)
+        columns = torch.arange(width, dtype=like.dtype, device=like.device)
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
+        positions.append(torch.stack((x.flatten(), y.flatten())))
+        sizes.append(like.new_full((1, height * width), float(stride)))
+    return torch.cat(positions, 1), torch.cat(sizes, 1)
