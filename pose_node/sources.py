@@ -1,0 +1,262 @@
+"""Frames from a video file, a webcam, a stream, an image, a folder or a pattern of images.
+
+Used wherever frames come from outside ROS. OpenCV reads the videos; no ROS is needed here.
+"""
+
+from __future__ import annotations
+
+import glob
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from pose_node.errors import ImageError, SourceError
+from pose_node.imaging import decode_file
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""Files that are read as images, and taken from a folder; lower case. A GIF is a video."""
+
+_DEVICES = Path("/dev")
+
+OnWarning = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SourceFrame:
+    """One frame of a source.
+
+    Attributes:
+        image: (H, W, 3) uint8, BGR.
+        index: 0, 1, 2 ..., counted on when the source starts again.
+        timestamp_s: seconds since the start of the video; it starts again with the video. Of a
+            webcam or stream: what the driver says. Of images: always 0.
+        name: the file of an image, the source itself otherwise.
+        source_size: width and height before resizing.
+    """
+
+    image: np.ndarray
+    index: int
+    timestamp_s: float
+    name: str
+    source_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Settings:
+    loop: bool
+    size: tuple[int, int] | None
+    on_warning: OnWarning
+
+
+class FrameSource:
+    """Frames, one after the other; made by `open_source`. Iterate once, and close.
+
+    Attributes:
+        name: the source as it was given.
+        kind: "video" (a file), "live" (a webcam or stream, whose frames come in their own time) or
+            "images".
+        fps: frames per second that the source claims; None if it does not say, and for images.
+        frame_count: frames in one pass as far as the source knows; None for live sources.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: Literal["video", "live", "images"],
+        settings: _Settings,
+        *,
+        capture: cv2.VideoCapture | None = None,
+        paths: tuple[Path, ...] = (),
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self._settings = settings
+        self._capture = capture
+        self._paths = paths
+        self.fps = None if capture is None else _positive(capture.get(cv2.CAP_PROP_FPS), 1000)
+        count = None if capture is None else _positive(capture.get(cv2.CAP_PROP_FRAME_COUNT), 1e9)
+        self.frame_count: int | None = len(paths) if kind == "images" else int(count or 0) or None
+
+    def __enter__(self) -> FrameSource:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the file or device back. Not while another thread iterates."""
+        if self._capture is not None:
+            self._capture.release()
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        """The frames, of one pass or, with `loop`, of endless ones.
+
+        Raises:
+            SourceError: a whole pass gave no frame, an only image cannot be read, or a live source
+                stopped.
+        """
+        index = 0
+        while True:
+            first = index
+            for image, timestamp_s, name in self._one_pass():
+                source_size = (image.shape[1], image.shape[0])
+                yield SourceFrame(
+                    _resize(image, self._settings.size), index, timestamp_s, name, source_size
+                )
+                index += 1
+            if self.kind == "live":
+                raise SourceError(f"{self.name} stopped delivering after {index} frames")
+            if index == first:
+                raise SourceError(f"{self.name}: none of its frames can be decoded")
+            if not self._settings.loop:
+                return
+
+    def _one_pass(self) -> Iterator[tuple[np.ndarray, float, str]]:
+        return self._images() if self._capture is None else self._video(self._capture)
+
+    def _images(self) -> Iterator[tuple[np.ndarray, float, str]]:
+        for path in self._paths:
+            try:
+                image = decode_file(path.read_bytes())
+            except (ImageError, OSError) as error:
+                if len(self._paths) == 1:
+                    raise SourceError(f"image {path} cannot be read: {error}") from error
+                self._settings.on_warning(f"skipped {path}: {error}")
+            else:
+                yield image, 0.0, str(path)
+
+    def _video(self, capture: cv2.VideoCapture) -> Iterator[tuple[np.ndarray, float, str]]:
+        if not capture.isOpened():  # A pass before this one came to its end.
+            capture.open(self.name)
+        frame = 0
+        while True:
+            read, image = capture.read()
+            if not read:
+                break
+            timestamp_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            if not (math.isfinite(timestamp_s) and timestamp_s >= 0):
+                timestamp_s = frame / (self.fps or 30)
+            frame += 1
+            # Some codecs give grey frames; whoever asks for frames gets BGR.
+            yield image if image.ndim == 3 else np.dstack([image] * 3), timestamp_s, self.name
+        if self.kind == "video":
+            # Opening anew is exact; seeking to the first frame is not, for some codecs.
+            capture.release()
+            if 0 < frame < 0.9 * (self.frame_count or 0):
+                self._settings.on_warning(
+                    f"{self.name} ended after {frame} of {self.frame_count} frames, it may be "
+                    "damaged"
+                )
+
+
+def open_source(
+    text: str,
+    *,
+    loop: bool = False,
+    size: tuple[int, int] | None = None,
+    fps: float | None = None,
+    on_warning: OnWarning | None = None,
+) -> FrameSource:
+    """Open a source of frames.
+
+    Args:
+        text: a video or image file, a folder of images, a pattern such as ``"night/*.jpg"``, a
+            webcam as a number or ``/dev/video0``, or a stream address such as ``rtsp://...``.
+        loop: start again at the end (files only).
+        size: width and height to give every frame, also if it changes its shape. A webcam is asked
+            to deliver this size first.
+        fps: frames per second to ask a webcam for.
+        on_warning: is told, in a sentence, of images that are skipped and videos that end early;
+            by default a Python warning.
+
+    Raises:
+        SourceError: it does not exist, is empty or cannot be opened.
+    """
+    settings = _Settings(loop, size, on_warning or _warn)
+    if text.isdecimal() or text.startswith("/dev/video"):
+        return FrameSource(text, "live", settings, capture=_open_webcam(text, size, fps))
+    if "://" in text:
+        return FrameSource(text, "live", settings, capture=_open_video(text, "stream"))
+    path = Path(text)
+    if path.is_dir():
+        paths = sorted(file for file in path.iterdir() if _is_image(file))
+        return FrameSource(text, "images", settings, paths=_some(paths, f"folder {text}"))
+    if path.is_file():
+        if _is_image(path):
+            return FrameSource(text, "images", settings, paths=(path,))
+        return FrameSource(text, "video", settings, capture=_open_video(text, "file"))
+    if glob.has_magic(text):
+        found = sorted(Path(name) for name in glob.glob(text, recursive=True))
+        paths = [file for file in found if _is_image(file)]
+        return FrameSource(text, "images", settings, paths=_some(paths, f"pattern {text}"))
+    raise SourceError(
+        f"{text} does not exist, expected a video, an image, a folder or pattern of images, "
+        "a webcam number or a stream address"
+    )
+
+
+def _open_webcam(text: str, size: tuple[int, int] | None, fps: float | None) -> cv2.VideoCapture:
+    number = text.removeprefix("/dev/video")
+    device = _DEVICES / f"video{number}"
+    if not number.isdecimal() or (_DEVICES.is_dir() and not device.exists()):
+        found = ", ".join(sorted(map(str, _DEVICES.glob("video*")))) or "none"
+        raise SourceError(f"there is no webcam {device}; found: {found}")
+    capture = cv2.VideoCapture(int(number))
+    if not capture.isOpened():
+        raise SourceError(
+            f"webcam {device} cannot be opened; another program may be using it, or you may not "
+            "be in the group video"
+        )
+    if size is not None:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+    if fps is not None:
+        capture.set(cv2.CAP_PROP_FPS, fps)
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # The newest frame, not a queue of old ones.
+    return capture
+
+
+def _open_video(text: str, what: str) -> cv2.VideoCapture:
+    capture = cv2.VideoCapture(text)
+    if not capture.isOpened():
+        raise SourceError(f"{what} {text} cannot be opened as a video by OpenCV")
+    return capture
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
+def _some(paths: list[Path], where: str) -> tuple[Path, ...]:
+    if not paths:
+        raise SourceError(f"{where} holds no images, expected {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return tuple(paths)
+
+
+def _resize(image: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    if size is None or (image.shape[1], image.shape[0]) == size:
+        return image
+    # Averaging avoids moiré where the image shrinks.
+    shrinks = size[0] < image.shape[1] and size[1] < image.shape[0]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _positive(value: float, limit: float) -> float | None:
+    """What OpenCV says of a video, or None for its ways of saying that it does not know."""
+    return value if math.isfinite(value) and 0 < value < limit else None
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=3)

@@ -1,0 +1,263 @@
+"""Frames from videos, images, folders and webcams, and what is said when there are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pose_node import sources
+from pose_node.errors import SourceError
+from pose_node.sources import open_source
+
+WIDTH, HEIGHT, FRAMES = 64, 48, 5
+
+
+def brightness(frame) -> int:
+    return round(float(frame.image.mean()))
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """Five grey frames, 10 a second, of brightness 0, 40, 80, 120, 160."""
+    path = tmp_path / "video.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (WIDTH, HEIGHT))
+    for index in range(FRAMES):
+        writer.write(np.full((HEIGHT, WIDTH, 3), 40 * index, np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Images b (brightness 100) and a (50), a text, and a folder with the name of an image."""
+    path = tmp_path / "images"
+    (path / "folder.png").mkdir(parents=True)
+    for name, value in (("b.png", 100), ("a.PNG", 50)):
+        content = cv2.imencode(".png", np.full((HEIGHT, WIDTH, 3), value, np.uint8))[1]
+        (path / name).write_bytes(content.tobytes())
+    (path / "notes.txt").write_text("no image")
+    return path
+
+
+def test_video_once(video):
+    with open_source(str(video)) as source:
+        assert (source.kind, source.fps, source.frame_count) == ("video", 10, FRAMES)
+        frames = list(source)
+    assert [frame.index for frame in frames] == list(range(FRAMES))
+    assert [frame.timestamp_s for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    assert [brightness(frame) for frame in frames] == pytest.approx([0, 40, 80, 120, 160], abs=3)
+    assert frames[0].image.shape == (HEIGHT, WIDTH, 3)
+    assert frames[0].source_size == (WIDTH, HEIGHT)
+    assert frames[0].name == str(video)
+
+
+def test_video_in_a_loop(video):
+    with open_source(str(video), loop=True) as source:
+        frames = [frame for frame, _ in zip(source, range(2 * FRAMES + 1), strict=False)]
+    assert [frame.index for frame in frames] == list(range(2 * FRAMES + 1))
+    assert brightness(frames[FRAMES]) == pytest.approx(0, abs=3)
+    assert brightness(frames[2 * FRAMES - 1]) == pytest.approx(160, abs=3)
+    assert frames[FRAMES].timestamp_s == frames[0].timestamp_s == 0
+
+
+@pytest.mark.parametrize("size", [(32, 24), (200, 30), (WIDTH, HEIGHT)])
+def test_size(video, size):
+    with open_source(str(video), size=size) as source:
+        frame = next(iter(source))
+    assert frame.image.shape == (size[1], size[0], 3)
+    assert frame.source_size == (WIDTH, HEIGHT)
+
+
+def test_folder_in_order_of_names(folder):
+    with open_source(str(folder)) as source:
+        frames = list(source)
+        assert (source.kind, source.fps, source.frame_count) == ("images", None, 2)
+    assert [Path(frame.name).name for frame in frames] == ["a.PNG", "b.png"]
+    assert [brightness(frame) for frame in frames] == [50, 100]
+    assert [frame.index for frame in frames] == [0, 1]
+
+
+def test_pattern(folder):
+    with open_source(str(folder / "b*")) as source:
+        assert [brightness(frame) for frame in source] == [100]
+    with open_source(str(folder.parent / "**" / "*.PNG")) as source:
+        assert [brightness(frame) for frame in source] == [50]
+
+
+def test_one_image_in_a_loop(folder):
+    with open_source(str(folder / "b.png"), loop=True) as source:
+        frames = [frame for frame, _ in zip(source, range(3), strict=False)]
+    assert [(frame.index, brightness(frame)) for frame in frames] == [(0, 100), (1, 100), (2, 100)]
+
+
+def test_file_whose_name_looks_like_a_pattern(folder):
+    odd = folder / "[a].png"
+    odd.write_bytes((folder / "b.png").read_bytes())
+    with open_source(str(odd)) as source:
+        assert len(list(source)) == 1
+
+
+def test_unreadable_image_in_a_folder_is_skipped(folder):
+    (folder / "aa.jpg").write_bytes(b"nonsense")
+    told: list[str] = []
+    with open_source(str(folder), on_warning=told.append) as source:
+        assert [brightness(frame) for frame in source] == [50, 100]
+    assert len(told) == 1
+    assert "aa.jpg" in told[0]
+    assert "no image format" in told[0]
+
+
+def test_warning_without_a_listener(folder):
+    (folder / "aa.jpg").write_bytes(b"nonsense")
+    with open_source(str(folder)) as source, pytest.warns(UserWarning, match=r"skipped .*aa.jpg"):
+        list(source)
+
+
+def test_video_that_ends_early(video, monkeypatch):
+    told: list[str] = []
+    with open_source(str(video), on_warning=told.append) as source:
+        source.frame_count = 50
+        list(source)
+    assert told == [f"{video} ended after 5 of 50 frames, it may be damaged"]
+
+
+def test_nothing_readable_in_a_loop_ends(tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"nonsense")
+    told: list[str] = []
+    with (
+        open_source(str(tmp_path), loop=True, on_warning=told.append) as source,
+        pytest.raises(SourceError, match="none of its frames can be decoded"),
+    ):
+        list(source)
+    assert len(told) == 2
+
+
+def test_unreadable_only_image(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"")
+    with open_source(str(path)) as source, pytest.raises(SourceError, match=r"a\.jpg.*without"):
+        list(source)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing.mp4", "does not exist"),
+        ("empty", "holds no images"),
+        ("*.jpg", "pattern .* holds no images"),
+        ("text.mp4", "cannot be opened as a video"),
+        ("empty.mp4", "cannot be opened as a video"),
+    ],
+)
+def test_bad_files(tmp_path, name, reason):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(SourceError, match=reason) as caught:
+        open_source(str(tmp_path / name))
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_stream_that_is_not_there(tmp_path):
+    with pytest.raises(SourceError, match="stream file:///nowhere"):
+        open_source("file:///nowhere")
+
+
+class FakeCapture:
+    """Stands in for cv2.VideoCapture of a webcam that gives two frames, the first one grey."""
+
+    opened = True
+
+    def __init__(self, index):
+        self.index = index
+        self.asked: dict[int, float] = {}
+        self.frames = [np.zeros((4, 6), np.uint8), np.ones((4, 6, 3), np.uint8)]
+
+    def isOpened(self):
+        return self.opened
+
+    def set(self, key, value):
+        self.asked[key] = value
+
+    def get(self, key):
+        return {cv2.CAP_PROP_FPS: 30, cv2.CAP_PROP_FRAME_COUNT: -1}.get(key, float("nan"))
+
+    def read(self):
+        return (True, self.frames.pop(0)) if self.frames else (False, None)
+
+    def release(self):
+        self.opened = False
+
+
+@pytest.fixture
+def webcam(tmp_path, monkeypatch):
+    (tmp_path / "video3").touch()
+    monkeypatch.setattr(sources, "_DEVICES", tmp_path)
+    monkeypatch.setattr(sources.cv2, "VideoCapture", FakeCapture)
+
+
+@pytest.mark.parametrize("name", ["3", "/dev/video3"])
+@pytest.mark.usefixtures("webcam")
+def test_webcam(name):
+    source = open_source(name, size=(12, 8), fps=15, loop=True)
+    assert (source.kind, source.fps, source.frame_count) == ("live", 30, None)
+    assert source._capture.index == 3
+    assert source._capture.asked == {
+        cv2.CAP_PROP_FRAME_WIDTH: 12,
+        cv2.CAP_PROP_FRAME_HEIGHT: 8,
+        cv2.CAP_PROP_FPS: 15,
+        cv2.CAP_PROP_BUFFERSIZE: 1,
+    }
+    frames = []
+    with pytest.raises(SourceError, match="stopped delivering after 2 frames"):
+        frames.extend(iter(source))
+    source.close()
+    assert not source._capture.isOpened()
+
+
+@pytest.mark.usefixtures("webcam")
+def test_webcam_frames():
+    frames = iter(open_source("3"))
+    first, second = next(frames), next(frames)
+    assert first.image.shape == second.image.shape == (4, 6, 3)
+    assert second.timestamp_s == pytest.approx(1 / 30)
+
+
+@pytest.mark.parametrize("name", ["0", "/dev/video7", "/dev/videox"])
+@pytest.mark.usefixtures("webcam")
+def test_webcam_that_is_not_there(name):
+    with pytest.raises(SourceError, match=r"there is no webcam .*; found: .*video3"):
+        open_source(name)
+
+
+@pytest.mark.usefixtures("webcam")
+def test_webcam_that_is_busy(monkeypatch):
+    monkeypatch.setattr(FakeCapture, "opened", False)
+    with pytest.raises(SourceError, match="another program may be using it"):
+        open_source("3")
+
+
+def test_real_video(shared):
+    with open_source(str(shared / "data/videos/squats.mp4"), size=(180, 320)) as source:
+        assert source.fps == 5
+        frames = list(source)
+    assert len(frames) == source.frame_count == 65
+    assert frames[-1].timestamp_s == pytest.approx(64 / 5)
+    assert {frame.image.shape for frame in frames} == {(320, 180, 3)}
+
+
+def test_real_folder_with_broken_images(shared):
+    told: list[str] = []
+    with open_source(str(shared / "data/odd"), on_warning=told.append) as source:
+        frames = {Path(frame.name).name: frame.image.shape for frame in source}
+    assert sorted(text.split(":")[0].rsplit("/")[-1] for text in told) == [
+        "785_truncated_half.jpg",
+        "empty.jpg",
+        "text_not_image.jpg",
+    ]
+    assert frames["785_exif_orientation_6.jpg"] == (425, 640, 3)
+    assert len(frames) == 10
