@@ -18,6 +18,7 @@ from pose_node.models.pickle_machine import Record
 
 MAX_DEPTH = 24
 MAX_NODES = 20_000
+MAX_CHANNELS = 16_384
 
 
 class DescriptionError(ValueError):
@@ -162,7 +163,7 @@ def _plain(value: object, where: str) -> Any:
 
 
 def build(node: Node, where: str = "model") -> nn.Module:
-    """Build the module that a node describes. Weights are not set: use it under torch's meta device.
+    """Build the module that a node describes, its weights without memory (on torch's meta device).
 
     Raises:
         DescriptionError: the kind is unknown, or settings and parts do not fit it.
@@ -186,7 +187,29 @@ def _build_torch(kind: str, settings: Mapping[str, Any], parts: dict[str, nn.Mod
         return nn.Sequential(*modules) if kind == "Sequential" else nn.ModuleList(modules)
     if parts:
         raise ValueError(f"it must have no parts, got {list(parts)[:8]}")
-    if kind == "Upsample" and settings["mode"] != "nearest":
-        raise ValueError(f"mode must be 'nearest', got {settings['mode']!r:.20}")
+    _check_size(kind, settings)
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    if kind in ("Conv2d", "BatchNorm2d"):
+        values["device"] = "meta"  # its weights come from the file
     return getattr(nn, kind)(**values)  # type: ignore[no-any-return]
+
+
+def _check_size(kind: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings with which a small file could ask for more memory than there is."""
+    if kind == "Upsample" and (settings["mode"], settings["scale_factor"]) != ("nearest", 2):
+        raise ValueError(
+            "it must double its input by nearest neighbour, got "
+            f"{settings['mode']!r:.20} x {settings['scale_factor']!r:.20}"
+        )
+    if "padding" in settings:
+        kernels, paddings = _pair(settings["kernel_size"]), _pair(settings["padding"])
+        if any(padding > kernel for kernel, padding in zip(kernels, paddings, strict=True)):
+            raise ValueError(f"it pads by {paddings} around a kernel of {kernels}")
+    for name in ("in_channels", "out_channels", "num_features"):
+        if name in settings and not 0 < settings[name] <= MAX_CHANNELS:
+            raise ValueError(f"{name} must be 1 to {MAX_CHANNELS}, got {settings[name]!r:.20}")
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = value if isinstance(value, list) else (value, value)
+    return int(first), int(second)

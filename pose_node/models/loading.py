@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from pose_node.errors import CheckpointError
 from pose_node.models import native
 from pose_node.models.checkpoint import Checkpoint
@@ -39,13 +36,13 @@ def load_network(path: str | os.PathLike[str]) -> PoseNetwork:
     with Checkpoint(path) as checkpoint:
         model = _find_model(checkpoint)
         try:
-            description = _describe(model)
-            with torch.device("meta"):
-                network = PoseNetwork(description)
-            _load_weights(network, checkpoint, model)
+            description = _describe(model)  # also sees to it that the tree is finite
+            weights = {
+                name: checkpoint.tensor(reference) for name, reference in _tensors(model, "", 0)
+            }
+            return PoseNetwork(description, weights)
         except DescriptionError as error:
             raise CheckpointError(f"cannot read {path}: {error}") from error
-    return network
 
 
 def _find_model(checkpoint: Checkpoint) -> Record:
@@ -96,20 +93,6 @@ def _class_names(names: object) -> tuple[str, ...]:
     if isinstance(names, dict):
         names = list(names.values())
     return tuple(str(name)[:80] for name in names[:1000]) if isinstance(names, list) else ()
-
-
-def _load_weights(network: PoseNetwork, checkpoint: Checkpoint, model: Record) -> None:
-    wanted = network.state_dict()
-    weights: dict[str, Tensor] = {}
-    for name, reference in _tensors(model, "", 0):
-        if name in wanted and name not in weights:
-            if reference.shape != tuple(wanted[name].shape):
-                raise CheckpointError(
-                    f"cannot read {checkpoint.path}: {name} has shape {reference.shape}, its layer "
-                    f"needs {tuple(wanted[name].shape)}"
-                )
-            weights[name] = checkpoint.tensor(reference)
-    native.assign_weights(network, weights, checkpoint.path)
 
 
 def _tensors(record: Record, prefix: str, depth: int) -> Iterator[tuple[str, TensorReference]]:

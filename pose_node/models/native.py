@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,7 +16,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pose_node.errors import CheckpointError
-from pose_node.models.description import DescriptionError
 from pose_node.models.network import NetworkDescription, PoseNetwork
 
 FORMAT_VERSION = "1"
@@ -41,12 +39,9 @@ def save_network(network: PoseNetwork, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CheckpointError(f"cannot write {path}: expected a name that ends in .safetensors")
-    with torch.device("meta"):
-        expected = PoseNetwork(network.description).state_dict()
-    weights = network.state_dict()
-    if expected.keys() != weights.keys():
-        raise ValueError("the network was fused after it was built; save it before fuse()")
-    stored = {name: _smallest(tensor.detach().cpu()) for name, tensor in weights.items()}
+    if network.fused:
+        raise ValueError("the network was fused after it was loaded; save it before fuse()")
+    stored = {name: _smallest(tensor.cpu()) for name, tensor in network.state_dict().items()}
     metadata = {
         _HEADER_KEY: FORMAT_VERSION,
         "description": json.dumps(network.description.to_json(), separators=(",", ":")),
@@ -74,52 +69,15 @@ def load_network(path: Path) -> PoseNetwork:
                     f"{FORMAT_VERSION}; write it with `pose-node models convert`"
                 )
             description = NetworkDescription.from_json(json.loads(metadata["description"]))
-            with torch.device("meta"):
-                network = PoseNetwork(description)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return PoseNetwork(description, weights)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"cannot read {path}: it is damaged: {error}") from error
     except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
-    assign_weights(network, weights, path)
-    return network
-
-
-def assign_weights(network: PoseNetwork, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Give a network on the meta device its weights, as float32.
-
-    Raises:
-        CheckpointError: a weight is missing, has another shape, or is not finite.
-    """
-    expected = network.state_dict()
-    # A counter of training steps, which nothing reads and some files leave out.
-    counters = {name for name in expected if name.endswith("num_batches_tracked")}
-    missing = expected.keys() - weights.keys() - counters
-    if missing:
-        raise CheckpointError(
-            f"cannot read {path}: {len(missing)} weights are missing, for example {min(missing)}"
-        )
-    state: dict[str, Tensor] = {}
-    for name, like in expected.items():
-        tensor = weights.get(name)
-        if tensor is None:
-            tensor = torch.zeros(like.shape, dtype=like.dtype)
-        if tensor.shape != like.shape:
-            raise CheckpointError(
-                f"cannot read {path}: {name} has shape {tuple(tensor.shape)}, its layer needs "
-                f"{tuple(like.shape)}"
-            )
-        state[name] = tensor.to(like.dtype)
-        if not torch.isfinite(state[name]).all():
-            raise CheckpointError(f"cannot read {path}: {name} holds numbers that are not finite")
-    network.load_state_dict(state, assign=True)
-    network.requires_grad_(False)
-    network.eval()
 
 
 def _smallest(tensor: Tensor) -> Tensor:
     half = tensor.half() if tensor.is_floating_point() else tensor
     return (half if torch.equal(half.to(tensor.dtype), tensor) else tensor).contiguous()
 
-
-__all__ = ["DescriptionError", "assign_weights", "load_network", "save_network"]

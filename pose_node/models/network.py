@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,10 +75,12 @@ def _layer(value: object) -> Layer:
 
 
 class PoseNetwork(nn.Module):
-    """A YOLO-Pose network in eval mode.
+    """A YOLO-Pose network on the CPU, float32, in eval mode.
 
     Args:
         description: what it is made of.
+        weights: every parameter and buffer by name; others that the description does not know are
+            left unread.
 
     Attributes:
         description: as given.
@@ -88,27 +90,32 @@ class PoseNetwork(nn.Module):
         num_keypoints: keypoints of each person, K.
         keypoint_dimensions: 3 for x, y and score, 2 for x and y.
         num_classes: classes of objects; 1 where only people were trained.
+        fused: whether `fuse` was called.
 
     Raises:
-        DescriptionError: the layers do not fit together.
+        DescriptionError: the layers do not fit together, or a weight is missing, has another shape
+            or is not finite.
     """
 
-    def __init__(self, description: NetworkDescription) -> None:
+    def __init__(self, description: NetworkDescription, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.description = description
         self.family = description.family
+        self.fused = False
+        self._inputs = _resolve_inputs(description.layers)
+        self._needed_later = {index for inputs in self._inputs for index in inputs}
         self.model = nn.ModuleList(
             build(layer.block, f"model.{index}") for index, layer in enumerate(description.layers)
         )
-        self._inputs = _resolve_inputs(description.layers)
-        self._needed_later = {index for inputs in self._inputs for index in inputs}
         head = self.model[-1] if len(self.model) else None
         if not isinstance(head, PoseHead):
             raise DescriptionError("the last layer is not a pose head: this is no pose network")
         self.num_keypoints = head.num_keypoints
         self.keypoint_dimensions = head.keypoint_dimensions
         self.num_classes = head.num_classes
+        self._assign(weights)
         self.eval()
+        self.requires_grad_(False)
         self.strides = self._measure_strides(head)
         self.stride = max(self.strides)
 
@@ -150,14 +157,32 @@ class PoseNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, Convolution):
                 module.fuse()
+        self.fused = True
         return self
 
+    def _assign(self, weights: Mapping[str, Tensor]) -> None:
+        state: dict[str, Tensor] = {}
+        for name, like in self.state_dict().items():
+            # A counter of training steps, which nothing reads and some files leave out.
+            counter = name.endswith("num_batches_tracked")
+            tensor = torch.zeros((), dtype=like.dtype) if counter else weights.get(name)
+            if tensor is None:
+                raise DescriptionError(f"the weights {name} are missing")
+            if tensor.shape != like.shape:
+                raise DescriptionError(
+                    f"{name} has shape {tuple(tensor.shape)}, its layer needs {tuple(like.shape)}"
+                )
+            state[name] = tensor.to(like.dtype)
+            if not torch.isfinite(state[name]).all():
+                raise DescriptionError(f"{name} holds numbers that are not finite")
+        self.load_state_dict(state, assign=True)
+
+    @torch.inference_mode()
     def _measure_strides(self, head: PoseHead) -> tuple[int, ...]:
-        """Run the network without numbers: finds its strides, and whether its layers fit together."""
-        side = 256
+        """Run the network once on a small black image: do its layers fit, and what strides result?"""
+        side = 64  # the largest stride of any published network
         try:
-            with torch.device("meta"), torch.no_grad():
-                probe = PoseNetwork.forward(self.to("meta"), torch.empty(1, 3, side, side))
+            probe = self(torch.zeros(1, 3, side, side))
             head.check(probe)
             return tuple(side // maps.boxes.shape[-1] for maps in probe)
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:

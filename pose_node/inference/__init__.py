@@ -1,0 +1,1 @@
+"""From images to people: letterbox, network, suppression of duplicates, back to image pixels."""

@@ -1,0 +1,340 @@
+"""`PoseEngine`: images in, people out. The heart of the package, usable without ROS."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from pose_node.errors import ImageError
+from pose_node.inference.devices import describe_device, resolve_device
+from pose_node.inference.letterbox import Letterbox
+from pose_node.inference.nms import non_maximum_suppression
+from pose_node.models import load_network
+from pose_node.models.fetch import resolve_model
+from pose_node.poses import ChannelOrder, Poses, Skeleton
+
+MAX_CANDIDATES = 30_000  # boxes of one image that enter suppression, best first
+
+
+class Network(Protocol):
+    """What the engine needs of a network; `pose_node.models.PoseNetwork` is one."""
+
+    stride: int
+    num_keypoints: int
+    keypoint_dimensions: int
+    num_classes: int
+
+    def __call__(self, batch: Tensor) -> Sequence[tuple[Tensor, ...]]:
+        """(B, 3, H, W) RGB in 0..1 to raw maps."""
+
+    def decode(self, raw: Sequence[tuple[Tensor, ...]]) -> Tensor:
+        """Raw maps to (B, A, 4 + classes + K * dimensions) in input pixels."""
+
+
+class PoseEngine:
+    """Finds people in images with one network on one device.
+
+    Not for several threads at once: the thread that calls it owns it.
+
+    Args:
+        network: the network, on its device.
+        device: that device.
+        half: compute in float16 (decoding stays in float32).
+        image_size: longer side of the network's input in pixels, a multiple of its stride.
+        score_threshold: people scored at or below are dropped, 0 to 1.
+        iou_threshold: of two people whose boxes overlap more, the better one stays, 0 to 1.
+        max_people: most people of one image.
+        model_name: what to call the model in messages.
+
+    Attributes:
+        score_threshold, iou_threshold, max_people: as given; may be set between calls.
+        stage_times: seconds that the last call spent in "preprocess", "network" (decoding and the
+            copy to the host included) and "postprocess".
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        device: torch.device | str = "cpu",
+        half: bool = False,
+        image_size: int = 640,
+        score_threshold: float = 0.3,
+        iou_threshold: float = 0.65,
+        max_people: int = 100,
+        model_name: str = "",
+    ) -> None:
+        if image_size <= 0 or image_size % network.stride:
+            raise ValueError(
+                f"image_size must be a multiple of {network.stride}, the stride of this model, "
+                f"got {image_size}"
+            )
+        self.network = network
+        self.model_name = model_name
+        self.skeleton = Skeleton.for_keypoints(network.num_keypoints)
+        self.image_size = image_size
+        self.half = half
+        self.score_threshold = score_threshold
+        self.iou_threshold = iou_threshold
+        self.max_people = max_people
+        self.stage_times: dict[str, float] = {}
+        self._device = torch.device(device)
+        self._dtype = torch.float16 if half else torch.float32
+
+    @classmethod
+    def load(
+        cls,
+        model: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        half: bool = False,
+        image_size: int = 640,
+        score_threshold: float = 0.3,
+        iou_threshold: float = 0.65,
+        max_people: int = 100,
+        backend: str = "torch",
+    ) -> PoseEngine:
+        """Load a model and prepare it for a device.
+
+        Args:
+            model: a file, or the name of a model that ``pose-node fetch`` has put in the cache.
+            device: "auto" (an NVIDIA GPU if there is one, else the CPU), "cpu", "cuda", "cuda:N".
+            half: compute in float16; on NVIDIA GPUs only.
+            image_size: longer side of the network's input in pixels, a multiple of its stride.
+            score_threshold: people scored at or below are dropped, 0 to 1.
+            iou_threshold: of two people whose boxes overlap more, the better one stays, 0 to 1.
+            max_people: most people of one image.
+            backend: "torch", the only one so far.
+
+        Raises:
+            CheckpointError: the model is not there, damaged, of a foreign kind or hostile.
+            DeviceError: the device is not there.
+            ValueError: another argument is out of its range.
+        """
+        if backend != "torch":
+            raise ValueError(f"backend must be 'torch', got {backend!r}")
+        chosen = resolve_device(device)
+        if half and chosen.type != "cuda":
+            raise ValueError("half precision needs an NVIDIA GPU: on the CPU it is slower; unset half")
+        path = resolve_model(model)
+        network = load_network(path).fuse()
+        network.to(chosen, torch.float16 if half else torch.float32)
+        # Convolutions run fastest with the channels of a pixel side by side, on CPU and GPU alike.
+        network.to(memory_format=torch.channels_last)
+        return cls(
+            network,
+            device=chosen,
+            half=half,
+            image_size=image_size,
+            score_threshold=score_threshold,
+            iou_threshold=iou_threshold,
+            max_people=max_people,
+            model_name=path.stem,
+        )
+
+    @property
+    def device(self) -> str:
+        """The device really used: "cpu", "cuda:0", ..."""
+        return str(self._device)
+
+    @property
+    def device_description(self) -> str:
+        """The device in words, for people."""
+        return describe_device(self._device)
+
+    @property
+    def num_keypoints(self) -> int:
+        """Keypoints of each person, K."""
+        return self.network.num_keypoints
+
+    @property
+    def score_threshold(self) -> float:
+        """People scored at or below are dropped."""
+        return self._score_threshold
+
+    @score_threshold.setter
+    def score_threshold(self, value: float) -> None:
+        self._score_threshold = _fraction("score_threshold", value)
+
+    @property
+    def iou_threshold(self) -> float:
+        """Of two people whose boxes overlap more, the better one stays."""
+        return self._iou_threshold
+
+    @iou_threshold.setter
+    def iou_threshold(self, value: float) -> None:
+        self._iou_threshold = _fraction("iou_threshold", value)
+
+    @property
+    def max_people(self) -> int:
+        """Most people of one image."""
+        return self._max_people
+
+    @max_people.setter
+    def max_people(self, value: int) -> None:
+        if value < 1:
+            raise ValueError(f"max_people must be at least 1, got {value}")
+        self._max_people = value
+
+    def warm_up(self, height: int = 720, width: int = 1280) -> None:
+        """Run once on a grey image, so that the first real one does not pay for what is set up lazily.
+
+        Args:
+            height, width: size of the images to come, in pixels.
+        """
+        self([np.full((height, width, 3), 114, np.uint8)])
+
+    def __call__(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        channel_order: ChannelOrder | Sequence[ChannelOrder] = "bgr",
+    ) -> list[Poses]:
+        """Find the people in each image.
+
+        What is found in an image does not depend on the other images of the call. Images whose
+        inputs have the same size run through the network as one batch.
+
+        Args:
+            images: arrays (H, W, 3) uint8 of any sizes; rows may be padded.
+            channel_order: "bgr" (as OpenCV reads) or "rgb", for all or for each image.
+
+        Returns:
+            One `Poses` for each image, in pixels of that image, boxes within it.
+
+        Raises:
+            ImageError: an image is not such an array.
+        """
+        orders = [channel_order] * len(images) if isinstance(channel_order, str) else channel_order
+        if len(orders) != len(images):
+            raise ValueError(f"got {len(images)} images and {len(orders)} channel orders")
+        self.stage_times = dict.fromkeys(("preprocess", "network", "postprocess"), 0.0)
+        groups: dict[tuple[int, int], list[tuple[int, Letterbox]]] = defaultdict(list)
+        for index, image in enumerate(images):
+            _check_image(image)
+            box = Letterbox.fit(
+                *image.shape[:2], image_size=self.image_size, stride=self.network.stride
+            )
+            groups[box.height, box.width].append((index, box))
+
+        results = [Poses.empty(self.num_keypoints)] * len(images)
+        for group in groups.values():
+            indices, boxes = zip(*group, strict=True)
+            batch = [(images[i], orders[i]) for i in indices]
+            for index, poses in zip(indices, self._run(batch, boxes), strict=True):
+                results[index] = poses
+        return results
+
+    def _run(
+        self, images: Sequence[tuple[np.ndarray, ChannelOrder]], boxes: Sequence[Letterbox]
+    ) -> list[Poses]:
+        """One batch: images that share the size of their input."""
+        started = time.perf_counter()
+        pixels = _draw(images, boxes)
+        drawn = time.perf_counter()
+        image_indices, rows = self._infer(pixels)
+        inferred = time.perf_counter()
+        people = [
+            self._to_poses(rows[image_indices == index], box) for index, box in enumerate(boxes)
+        ]
+        ended = time.perf_counter()
+        self.stage_times["preprocess"] += drawn - started
+        self.stage_times["network"] += inferred - drawn
+        self.stage_times["postprocess"] += ended - inferred
+        return people
+
+    @torch.inference_mode()
+    def _infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows above the threshold, and for each the image of the batch that it belongs to."""
+        batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
+        batch = batch.to(self._dtype).mul_(1 / 255)
+        with _exact_convolutions(self._device):
+            raw = self.network(batch)
+        if self.half:  # float16 cannot tell neighbouring pixels apart beyond 1024
+            raw = [type(maps)(*(part.float() for part in maps)) for maps in raw]
+        decoded = self.network.decode(raw)
+        scores = decoded[..., 4 : 4 + self.network.num_classes].amax(2)
+        image_index, anchor = (scores > self.score_threshold).nonzero(as_tuple=True)
+        rows = decoded[image_index, anchor]
+        packed = torch.cat((image_index[:, None].to(rows.dtype), rows), 1).cpu().numpy()
+        return packed[:, 0].astype(np.int64), packed[:, 1:]
+
+    def _to_poses(self, rows: np.ndarray, box: Letterbox) -> Poses:
+        """Suppress duplicates among decoded rows of one image, and go back to its pixels."""
+        classes_end = 4 + self.network.num_classes
+        scores = rows[:, 4:classes_end].max(1, initial=0.0)
+        if len(rows) > MAX_CANDIDATES:
+            best = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
+            rows, scores = rows[best], scores[best]
+        kept = non_maximum_suppression(
+            rows[:, :4],
+            scores,
+            rows[:, 4:classes_end].argmax(1),
+            iou_threshold=self.iou_threshold,
+            max_kept=self.max_people,
+        )
+        rows = rows[kept]
+        corners = box.to_image(rows[:, :4].reshape(-1, 2, 2))
+        limit = np.array((box.image_width, box.image_height), np.float32)
+        keypoints = np.ones((len(rows), self.num_keypoints, 3), np.float32)
+        dimensions = self.network.keypoint_dimensions
+        keypoints[..., :dimensions] = rows[:, classes_end:].reshape(
+            len(rows), self.num_keypoints, dimensions
+        )
+        keypoints[..., :2] = box.to_image(keypoints[..., :2])
+        return Poses.from_arrays(
+            np.clip(corners, 0, limit).reshape(-1, 4), scores[kept], keypoints
+        )
+
+
+def _fraction(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be 0 to 1, got {value}")
+    return float(value)
+
+
+def _check_image(image: object) -> None:
+    if (
+        not isinstance(image, np.ndarray)
+        or image.ndim != 3
+        or image.shape[2] != 3
+        or image.dtype != np.uint8
+        or 0 in image.shape
+    ):
+        found = (
+            f"shape {image.shape} and dtype {image.dtype}"
+            if isinstance(image, np.ndarray)
+            else type(image).__name__
+        )
+        raise ImageError(
+            f"expected an image (H, W, 3) of uint8 with at least one pixel, got {found}",
+            kind="not an image",
+        )
+
+
+def _draw(
+    images: Sequence[tuple[np.ndarray, ChannelOrder]], boxes: Sequence[Letterbox]
+) -> np.ndarray:
+    """(B, H, W, 3) uint8 RGB: the images, letterboxed."""
+    pixels = np.empty((len(images), boxes[0].height, boxes[0].width, 3), np.uint8)
+    for canvas, (image, order), box in zip(pixels, images, boxes, strict=True):
+        box.draw(image, canvas)
+        if order == "bgr":  # after scaling, when the image is small
+            cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB, dst=canvas)
+    return pixels
+
+
+def _exact_convolutions(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Keep float32 convolutions on a GPU in float32: by default they are rounded to 10 bits."""
+    if device.type == "cuda":
+        return torch.backends.cudnn.flags(allow_tf32=False)  # type: ignore[no-any-return,no-untyped-call]
+    return contextlib.nullcontext()

@@ -1,0 +1,141 @@
+"""The native file holds everything, is written completely or not at all, and is checked when read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from pose_node.errors import CheckpointError
+from pose_node.models import PoseNetwork, load_network
+from pose_node.models.native import save_network
+
+
+@pytest.fixture(scope="module")
+def network(shared: Path) -> PoseNetwork:
+    return load_network(shared / "fixtures/ul_yolo11_trainer_stripped.pt")
+
+
+@pytest.fixture
+def native(network: PoseNetwork, tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    save_network(network, path)
+    return path
+
+
+def contents(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+
+
+def test_weights_are_stored_without_loss_and_small(network: PoseNetwork, native: Path) -> None:
+    weights, metadata = contents(native)
+    convolution = "model.0.conv.weight"
+    assert weights[convolution].dtype == torch.float16
+    assert torch.equal(weights[convolution].float(), network.state_dict()[convolution])
+    assert json.loads(metadata["description"])["family"] == "yolo11"
+    again = load_network(native)
+    assert again.description == network.description
+    for name, tensor in network.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(again.state_dict()[name], tensor)
+
+
+def test_weights_that_float16_cannot_hold_stay_float32(shared: Path, tmp_path: Path) -> None:
+    changed = load_network(shared / "fixtures/ul_yolo11_trainer_stripped.pt")
+    next(changed.parameters()).mul_(1.0001)
+    save_network(changed, tmp_path / "model.safetensors")
+    weights, _ = contents(tmp_path / "model.safetensors")
+    assert weights["model.0.conv.weight"].dtype == torch.float32
+
+
+def test_a_fused_network_is_refused(shared: Path, tmp_path: Path) -> None:
+    fused = load_network(shared / "fixtures/ul_yolo11_trainer_stripped.pt").fuse()
+    with pytest.raises(ValueError, match="save it before fuse"):
+        save_network(fused, tmp_path / "model.safetensors")
+
+
+def test_writing_fails_with_the_reason_and_leaves_nothing(
+    network: PoseNetwork, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=r"ends in \.safetensors"):
+        save_network(network, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="cannot write .*missing"):
+        save_network(network, tmp_path / "missing" / "model.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"pose_node": "99"}, "no pose_node description of version 1"),
+        ({"description": "{"}, "cannot read"),
+        ({"description": "[]"}, "expected a description"),
+        ({"description": '{"family": "x", "class_names": [], "layers": []}'}, "not a pose head"),
+        ({"description": '{"family": "x", "class_names": [], "layers": [1]}'}, "expected a layer"),
+    ],
+)
+def test_a_wrong_header_is_refused(native: Path, change: dict[str, str], text: str) -> None:
+    weights, metadata = contents(native)
+    save_file(weights, native, {**metadata, **change})
+    with pytest.raises(CheckpointError, match=text) as error:
+        load_network(native)
+    assert str(native) in str(error.value)
+
+
+def edited(description: Any, path: list[Any], value: Any) -> Any:
+    target = description
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    return description
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "text"),
+    [
+        (["layers", 0, "inputs"], [5], "reads layers"),
+        (["layers", 0, "inputs"], ["x"], "reads layers"),
+        (["layers", 0, "block", "kind"], "System", "'System', which is unknown"),
+        (["layers", 0, "block"], 7, "expected a module"),
+        (["layers", 0, "block", "settings"], {"no": 1}, "cannot be built"),
+        (
+            ["layers", 0, "block", "parts", "conv", "settings", "out_channels"],
+            10**9,
+            "out_channels must be 1 to",
+        ),
+        (["layers", 0, "block", "parts", "conv", "settings", "padding"], 10**6, "pads by"),
+        (["layers", 1, "block", "parts", "conv", "settings", "in_channels"], 5, "has shape"),
+        (["layers", 1, "inputs"], [-1, 0], "do not fit together"),
+    ],
+)
+def test_a_description_that_makes_no_sense_is_refused(
+    native: Path, path: list[Any], value: Any, text: str
+) -> None:
+    weights, metadata = contents(native)
+    description = edited(json.loads(metadata["description"]), path, value)
+    save_file(weights, native, {**metadata, "description": json.dumps(description)})
+    with pytest.raises(CheckpointError, match=text):
+        load_network(native)
+
+
+def test_missing_and_misshapen_weights_are_refused(native: Path) -> None:
+    weights, metadata = contents(native)
+    name = "model.0.conv.weight"
+    save_file({key: value for key, value in weights.items() if key != name}, native, metadata)
+    with pytest.raises(CheckpointError, match=f"{name} are missing"):
+        load_network(native)
+    save_file({**weights, name: weights[name][:1].contiguous()}, native, metadata)
+    with pytest.raises(CheckpointError, match=f"{name} has shape"):
+        load_network(native)
+
+
+def test_damage_is_refused(native: Path) -> None:
+    native.write_bytes(native.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="it is damaged"):
+        load_network(native)
