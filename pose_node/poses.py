@@ -18,7 +18,9 @@ ChannelOrder = Literal["bgr", "rgb"]
 def _check_array(name: str, array: object, shape: str, ndim: int, dtype: npt.DTypeLike) -> None:
     """Refuse anything but an array of this rank and dtype; `shape` is only for the error text."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be a numpy array of shape {shape}, got {type(array).__name__}")
+        raise TypeError(
+            f"{name} must be a numpy array of shape {shape}, got {type(array).__name__}"
+        )
     if array.ndim != ndim or array.dtype != np.dtype(dtype):
         raise ValueError(
             f"{name} must have shape {shape} and dtype {np.dtype(dtype)}, "
@@ -61,7 +63,7 @@ class Poses:
     Attributes:
         boxes_xyxy: (N, 4) float32, left, top, right, bottom, in pixels.
         scores: (N,) float32, 0 to 1.
-        keypoints: (N, K, 3) float32, x and y in pixels (may lie outside the image) and score 0 to 1.
+        keypoints: (N, K, 3) float32, x and y in pixels (may lie outside the image), score 0 to 1.
         ids: (N,) int64, the track id of each person, -1 for none.
     """
 
@@ -83,8 +85,8 @@ class Poses:
             or not (len(self.scores) == len(self.keypoints) == len(self.ids) == count)
         ):
             raise ValueError(
-                "Poses must have boxes_xyxy (N, 4), scores (N,), keypoints (N, K, 3), ids (N,) with "
-                f"the same N, got {', '.join(map(str, shapes))}"
+                "Poses must have boxes_xyxy (N, 4), scores (N,), keypoints (N, K, 3) and ids (N,) "
+                f"with the same N, got {', '.join(map(str, shapes))}"
             )
 
     def __len__(self) -> int:

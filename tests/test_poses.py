@@ -50,7 +50,7 @@ def test_poses_of_wrong_shape_are_refused(change: dict[str, Any], text: str) -> 
 
 
 def test_a_list_is_no_array() -> None:
-    with pytest.raises(TypeError, match="Poses.scores must be a numpy array .* got list"):
+    with pytest.raises(TypeError, match=r"Poses\.scores must be a numpy array .* got list"):
         Poses(
             np.zeros((0, 4), np.float32),
             [],  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -33,10 +33,10 @@ class Network(Protocol):
     keypoint_dimensions: int
     num_classes: int
 
-    def __call__(self, batch: Tensor) -> Sequence[tuple[Tensor, ...]]:
+    def __call__(self, batch: Tensor) -> Any:
         """(B, 3, H, W) RGB in 0..1 to raw maps."""
 
-    def decode(self, raw: Sequence[tuple[Tensor, ...]]) -> Tensor:
+    def decode(self, raw: Any) -> Tensor:
         """Raw maps to (B, A, 4 + classes + K * dimensions) in input pixels."""
 
 
@@ -124,12 +124,14 @@ class PoseEngine:
             raise ValueError(f"backend must be 'torch', got {backend!r}")
         chosen = resolve_device(device)
         if half and chosen.type != "cuda":
-            raise ValueError("half precision needs an NVIDIA GPU: on the CPU it is slower; unset half")
+            raise ValueError(
+                "half precision needs an NVIDIA GPU: on the CPU it is slower; unset half"
+            )
         path = resolve_model(model)
         network = load_network(path).fuse()
         network.to(chosen, torch.float16 if half else torch.float32)
         # Convolutions run fastest with the channels of a pixel side by side, on CPU and GPU alike.
-        network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(
             network,
             device=chosen,
@@ -186,7 +188,7 @@ class PoseEngine:
         self._max_people = value
 
     def warm_up(self, height: int = 720, width: int = 1280) -> None:
-        """Run once on a grey image, so that the first real one does not pay for what is set up lazily.
+        """Run once on a grey image, so that the first real one does not pay for the set-up.
 
         Args:
             height, width: size of the images to come, in pixels.
@@ -291,9 +293,7 @@ class PoseEngine:
             len(rows), self.num_keypoints, dimensions
         )
         keypoints[..., :2] = box.to_image(keypoints[..., :2])
-        return Poses.from_arrays(
-            np.clip(corners, 0, limit).reshape(-1, 4), scores[kept], keypoints
-        )
+        return Poses.from_arrays(np.clip(corners, 0, limit).reshape(-1, 4), scores[kept], keypoints)
 
 
 def _fraction(name: str, value: float) -> float:
@@ -336,5 +336,5 @@ def _draw(
 def _exact_convolutions(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """Keep float32 convolutions on a GPU in float32: by default they are rounded to 10 bits."""
     if device.type == "cuda":
-        return torch.backends.cudnn.flags(allow_tf32=False)  # type: ignore[no-any-return,no-untyped-call]
+        return torch.backends.cudnn.flags(allow_tf32=False)
     return contextlib.nullcontext()

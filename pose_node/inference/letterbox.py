@@ -37,9 +37,7 @@ class Letterbox:
     height: int
 
     @classmethod
-    def fit(
-        cls, image_height: int, image_width: int, *, image_size: int, stride: int
-    ) -> Letterbox:
+    def fit(cls, image_height: int, image_width: int, *, image_size: int, stride: int) -> Letterbox:
         """The smallest input for an image whose longer side becomes `image_size`.
 
         Args:
@@ -50,7 +48,10 @@ class Letterbox:
         scale = min(image_size / image_height, image_size / image_width)
         scaled_width = max(round(image_width * scale), 1)
         scaled_height = max(round(image_height * scale), 1)
-        space_x, space_y = (image_size - scaled_width) % stride, (image_size - scaled_height) % stride
+        space_x, space_y = (
+            (image_size - scaled_width) % stride,
+            (image_size - scaled_height) % stride,
+        )
         return cls(
             image_width=image_width,
             image_height=image_height,

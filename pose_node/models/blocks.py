@@ -2,8 +2,8 @@
 
 Every block takes its parts ready-made: a checkpoint records its module tree, and building from that
 tree, rather than from a table of widths and depths, reproduces pruned, widened and fused networks
-alike. The names of the parts (``cv1``, ``m``, ...) are those of the checkpoints, so that weights are
-found under their own names. Feature maps are (B, C, H, W).
+alike. The names of the parts (``cv1``, ``m``, ...) are those of the checkpoints, so that weights
+are found under their own names. Feature maps are (B, C, H, W).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Block(nn.Module):
 class Convolution(Block):
     """Convolution, batch normalisation, activation."""
 
-    def __init__(self, conv: nn.Module, act: nn.Module, bn: nn.Module | None = None) -> None:
+    def __init__(self, conv: nn.Conv2d, act: nn.Module, bn: nn.BatchNorm2d | None = None) -> None:
         super().__init__()
         self.conv = conv
         self.bn = bn
@@ -42,7 +42,7 @@ class Convolution(Block):
         x = self.conv(x)
         if self.bn is not None:
             x = self.bn(x)
-        return self.act(x)  # type: ignore[no-any-return]
+        return self.act(x)
 
     def fuse(self) -> None:
         """Fold the batch normalisation into the convolution: same output, one step less."""
@@ -79,7 +79,7 @@ class C3(Block):
         self.m = m
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))  # type: ignore[no-any-return]
+        return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
 
 
 class C2f(Block):
@@ -95,7 +95,7 @@ class C2f(Block):
         parts = list(self.cv1(x).chunk(2, 1))
         for block in self.m:
             parts.append(block(parts[-1]))
-        return self.cv2(torch.cat(parts, 1))  # type: ignore[no-any-return]
+        return self.cv2(torch.cat(parts, 1))
 
 
 class SPPF(Block):

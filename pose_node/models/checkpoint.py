@@ -42,8 +42,8 @@ class Checkpoint:
         path: the file.
 
     Raises:
-        CheckpointError: the file is missing, no archive, damaged, foreign or hostile. The text names
-            the file and the reason.
+        CheckpointError: the file is missing, no archive, damaged, foreign or hostile. The text
+            names the file and the reason.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -131,7 +131,9 @@ class Checkpoint:
     def _check_byte_order(self) -> None:
         name = f"{self._root}/byteorder"
         if name in self._archive.NameToInfo and self._read_member(name) != b"little":
-            raise self._error("its numbers are not little-endian; save it again on a common machine")
+            raise self._error(
+                "its numbers are not little-endian; save it again on a common machine"
+            )
 
     def _read_content(self) -> Any:
         name = f"{self._root}/data.pkl"

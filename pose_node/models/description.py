@@ -1,8 +1,8 @@
-"""What a network is made of, as plain data: read from a checkpoint, kept as JSON, built into modules.
+"""What a network is made of, as plain data: read from a checkpoint, kept as JSON, built.
 
-A `Node` is one module: its kind, its plain settings and its parts. The native file format stores this
-tree as JSON beside the weights; building from it is the same whether it comes from there or from a
-checkpoint's records.
+A `Node` is one module: its kind, its plain settings and its parts. The native file format stores
+this tree as JSON beside the weights; building from it is the same whether it comes from there or
+from a checkpoint's records.
 """
 
 from __future__ import annotations
@@ -58,12 +58,14 @@ class Node:
         if depth > MAX_DEPTH:
             raise DescriptionError(f"its modules are nested more than {MAX_DEPTH} deep")
         match value:
-            case {"kind": str(kind)}:
-                settings, parts = value.get("settings", {}), value.get("parts", {})
+            case {"kind": str(kind), **rest}:
+                settings, parts = rest.get("settings", {}), rest.get("parts", {})
                 if isinstance(settings, dict) and isinstance(parts, dict):
                     nodes = {str(k): cls.from_json(part, depth + 1) for k, part in parts.items()}
                     return cls(kind, settings, nodes)
-        raise DescriptionError(f"expected a module with kind, settings and parts, got {value!r:.80}")
+        raise DescriptionError(
+            f"expected a module with kind, settings and parts, got {value!r:.80}"
+        )
 
 
 # Kinds of torch.nn that are built from their settings alone.
@@ -112,7 +114,9 @@ class _Reader:
             raise DescriptionError(f"{where!r:.120} should be a module, got {record!r:.80}")
         kind = record.short_name
         if kind not in _BLOCKS and kind not in _TORCH_SETTINGS:
-            raise DescriptionError(f"{where!r:.120} is a {record.class_name!r:.120}, which is unknown")
+            raise DescriptionError(
+                f"{where!r:.120} is a {record.class_name!r:.120}, which is unknown"
+            )
         ignored = getattr(_BLOCKS.get(kind), "IGNORED_PARTS", ())
         parts = {
             str(name): self.describe(part, f"{where}.{name}", depth + 1)
@@ -138,7 +142,7 @@ def describe(record: object, where: str) -> Node:
 def _settings(kind: str, record: Record, where: str) -> dict[str, Any]:
     attributes = record.attributes
     block = _BLOCKS.get(kind)
-    names = _TORCH_SETTINGS.get(kind) or getattr(block, "SETTINGS", ())
+    names: tuple[str, ...] = _TORCH_SETTINGS.get(kind, getattr(block, "SETTINGS", ()))
     missing = [name for name in names if name not in attributes]
     if missing:
         raise DescriptionError(f"{where!r:.120} ({kind}) lacks {', '.join(missing)}")
@@ -191,7 +195,7 @@ def _build_torch(kind: str, settings: Mapping[str, Any], parts: dict[str, nn.Mod
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     if kind in ("Conv2d", "BatchNorm2d"):
         values["device"] = "meta"  # its weights come from the file
-    return getattr(nn, kind)(**values)  # type: ignore[no-any-return]
+    return getattr(nn, kind)(**values)
 
 
 def _check_size(kind: str, settings: Mapping[str, Any]) -> None:

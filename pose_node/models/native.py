@@ -80,4 +80,3 @@ def load_network(path: Path) -> PoseNetwork:
 def _smallest(tensor: Tensor) -> Tensor:
     half = tensor.half() if tensor.is_floating_point() else tensor
     return (half if torch.equal(half.to(tensor.dtype), tensor) else tensor).contiguous()
-

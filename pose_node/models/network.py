@@ -61,9 +61,7 @@ class NetworkDescription:
         """
         match value:
             case {"family": str(family), "class_names": list(names), "layers": list(layers)}:
-                return cls(
-                    family, tuple(_layer(layer) for layer in layers), tuple(map(str, names))
-                )
+                return cls(family, tuple(_layer(layer) for layer in layers), tuple(map(str, names)))
         raise DescriptionError("expected a description with family, class_names and layers")
 
 
@@ -141,14 +139,14 @@ class PoseNetwork(nn.Module):
             value = layer([outputs[i] for i in inputs] if len(inputs) > 1 else outputs[inputs[0]])
             if index in self._needed_later:
                 outputs[index] = value
-        return value  # type: ignore[no-any-return]
+        return value
 
     def decode(self, raw: Sequence[LevelMaps]) -> Tensor:
         """Turn raw maps into rows in pixels of the input.
 
         Returns:
-            (B, A, 4 + num_classes + 3K or 2K): x1 y1 x2 y2, class scores (objectness multiplied in),
-            keypoints as x, y and, where the model has it, a score in [0, 1].
+            (B, A, 4 + num_classes + 3K or 2K): x1 y1 x2 y2, class scores (objectness multiplied
+            in), keypoints as x, y and, where the model has it, a score in [0, 1].
         """
         return self.head.decode(raw, self.strides)
 
@@ -179,7 +177,7 @@ class PoseNetwork(nn.Module):
 
     @torch.inference_mode()
     def _measure_strides(self, head: PoseHead) -> tuple[int, ...]:
-        """Run the network once on a small black image: do its layers fit, and what strides result?"""
+        """Run the network once on a small image: do its layers fit, and what strides result?"""
         side = 64  # the largest stride of any published network
         try:
             probe = self(torch.zeros(1, 3, side, side))
@@ -194,7 +192,9 @@ def _resolve_inputs(layers: Sequence[Layer]) -> list[tuple[int, ...]]:
     resolved = []
     for index, layer in enumerate(layers):
         inputs = tuple(index - 1 if i == -1 else i for i in layer.inputs)
-        if not inputs or not all(type(i) is int and 0 <= i < index or i == index - 1 for i in inputs):
+        if not inputs or not all(
+            (type(i) is int and 0 <= i < index) or i == index - 1 for i in inputs
+        ):
             raise DescriptionError(
                 f"layer {index} reads layers {layer.inputs}, expected -1 or earlier layers"
             )

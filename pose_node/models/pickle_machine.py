@@ -2,9 +2,9 @@
 
 ``pickle.Unpickler`` runs what a file tells it to, and the usual defence, an allow-list in
 ``find_class``, still hands real callables to the file. This machine has none to hand out: it walks
-the opcodes (parsed by the standard library's ``pickletools``) over a stack of plain values, and what
-the file calls a class, an instance or a function call becomes a `Name`, a `Record` or a value that a
-fixed table in this module makes of it.
+the opcodes (parsed by the standard library's ``pickletools``) over a stack of plain values, and
+what the file calls a class, an instance or a function call becomes a `Name`, a `Record` or a value
+that a fixed table in this module makes of it.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ class _Machine:
             raise PickleError(f"it recalls value {index}, which was never stored")
         return self.memo[index]
 
-    def step(self, opcode: str, argument: Any) -> None:  # noqa: C901, PLR0912 - one case an opcode
+    def step(self, opcode: str, argument: Any) -> None:
         push = self.stack.append
         match opcode:
             case "PROTO" | "FRAME":

@@ -60,7 +60,7 @@ class Attention(Block):
         weights = (query.transpose(2, 3) @ key * self.key_dim**-0.5).softmax(3)
         attended = (value @ weights.transpose(2, 3)).view(batch, channels, height, width)
         positions = self.pe(value.reshape(batch, channels, height, width))
-        return self.proj(attended + positions)  # type: ignore[no-any-return]
+        return self.proj(attended + positions)
 
 
 class PSABlock(Block):
@@ -90,4 +90,4 @@ class C2PSA(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         around, through = self.cv1(x).chunk(2, 1)
-        return self.cv2(torch.cat((around, self.m(through)), 1))  # type: ignore[no-any-return]
+        return self.cv2(torch.cat((around, self.m(through)), 1))

@@ -41,7 +41,7 @@ class C2(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         through, around = self.cv1(x).chunk(2, 1)
-        return self.cv2(torch.cat((self.m(through), around), 1))  # type: ignore[no-any-return]
+        return self.cv2(torch.cat((self.m(through), around), 1))
 
 
 class PoseHead(Block):
@@ -72,9 +72,7 @@ class PoseHead(Block):
         super().__init__()
         self.num_keypoints, self.keypoint_dimensions = (int(value) for value in kpt_shape)
         if self.num_keypoints < 1 or self.keypoint_dimensions not in (2, 3):
-            raise ValueError(
-                f"kpt_shape must be (keypoints, 2 or 3), got {tuple(kpt_shape)}"
-            )
+            raise ValueError(f"kpt_shape must be (keypoints, 2 or 3), got {tuple(kpt_shape)}")
         if not len(cv2) == len(cv3) == len(cv4) or not len(cv2):
             raise ValueError("the head must have as many box, class and keypoint branches")
         self.cv2 = cv2
@@ -97,7 +95,11 @@ class PoseHead(Block):
         Raises:
             ValueError: a map has another number of channels.
         """
-        expected = (4 * self.num_bins, self.num_classes, self.num_keypoints * self.keypoint_dimensions)
+        expected = (
+            4 * self.num_bins,
+            self.num_classes,
+            self.num_keypoints * self.keypoint_dimensions,
+        )
         for maps in raw:
             found = tuple(part.shape[1] for part in maps)
             if found != expected:
@@ -114,19 +116,19 @@ class PoseHead(Block):
             strides: input pixels per cell, for each level.
 
         Returns:
-            (B, A, 4 + num_classes + K * D): x1 y1 x2 y2, class scores, keypoints; A counts the cells
-            of all levels, level by level, row by row.
+            (B, A, 4 + num_classes + K * D): x1 y1 x2 y2, class scores, keypoints; A counts the
+            cells of all levels, level by level, row by row.
         """
         boxes, classes, keypoints = (
-            torch.cat([part.flatten(2) for part in parts], 2)
-            for parts in zip(*raw, strict=True)
+            torch.cat([part.flatten(2) for part in parts], 2) for parts in zip(*raw, strict=True)
         )  # each (B, channels, A)
         cells, stride = _cells(raw, strides)
         corner = cells + 0.5  # the centre of each cell, in cells
         distances = self._distances(boxes)
         left_top = (corner - distances[:, :2]) * stride
         right_bottom = (corner + distances[:, 2:]) * stride
-        points = keypoints.unflatten(1, (self.num_keypoints, self.keypoint_dimensions))
+        batch, _, count = keypoints.shape
+        points = keypoints.view(batch, self.num_keypoints, self.keypoint_dimensions, count)
         xy = (points[:, :, :2] * 2 + cells) * stride
         visible = points[:, :, 2:].sigmoid()
         located = torch.cat((xy, visible), 2).flatten(1, 2)
@@ -135,7 +137,8 @@ class PoseHead(Block):
 
     def _distances(self, boxes: Tensor) -> Tensor:
         """Mean of the bins of each side: (B, 4 * bins, A) -> (B, 4, A), in cells."""
-        probabilities = boxes.unflatten(1, (4, self.num_bins)).softmax(2)
+        batch, _, count = boxes.shape
+        probabilities = boxes.view(batch, 4, self.num_bins, count).softmax(2)
         bins = torch.arange(self.num_bins, dtype=boxes.dtype, device=boxes.device)
         return (probabilities * bins[:, None]).sum(2)
 

@@ -38,6 +38,12 @@ class CannedNetwork:
         return self.rows.expand(len(raw[0][0]), *self.rows.shape)
 
 
+def read(path: Path) -> np.ndarray:
+    picture = cv2.imread(str(path))
+    assert picture is not None
+    return picture
+
+
 def image(height: int, width: int) -> np.ndarray:
     return np.zeros((height, width, 3), np.uint8)
 
@@ -154,7 +160,7 @@ def test_loading_says_what_is_wrong(tmp_path: Path) -> None:
 def test_real_people_with_reference_detections(shared: Path, yolo11n_pose: Path) -> None:
     """The same picture at any size, padded or not, alone or in a batch, gives the same person."""
     engine = PoseEngine.load(yolo11n_pose, device="cpu")
-    picture = cv2.imread(str(shared / "data/coco/val2017/000000000785.jpg"))
+    picture = read(shared / "data/coco/val2017/000000000785.jpg")
     wide = np.zeros((picture.shape[0], picture.shape[1] + 40, 3), np.uint8)
     wide[:, :-40] = picture
     double = cv2.resize(picture, None, fx=2, fy=2)
@@ -178,7 +184,7 @@ def test_real_people_with_reference_detections(shared: Path, yolo11n_pose: Path)
 def test_the_gpu_finds_the_same_people(shared: Path, yolo11n_pose: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("GPU missing: torch finds no CUDA device")
-    picture = cv2.imread(str(shared / "data/coco/val2017/000000000785.jpg"))
+    picture = read(shared / "data/coco/val2017/000000000785.jpg")
     (expected,) = PoseEngine.load(yolo11n_pose, device="cpu")([picture])
     (exact,) = PoseEngine.load(yolo11n_pose, device="cuda")([picture])
     (half,) = PoseEngine.load(yolo11n_pose, device="cuda", half=True)([picture])

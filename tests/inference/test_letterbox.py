@@ -1,4 +1,4 @@
-"""Images fit into the input as the trainer would place them, and points come back where they were."""
+"""Images fit into the input as the trainer places them, and points come back where they were."""
 
 from __future__ import annotations
 
@@ -71,4 +71,4 @@ def test_padded_rows_do_not_show() -> None:
     canvases = [np.empty((box.height, box.width, 3), np.uint8) for _ in range(2)]
     box.draw(padded[:, :101], canvases[0])
     box.draw(padded[:, :101].copy(), canvases[1])
-    np.testing.assert_array_equal(*canvases)
+    np.testing.assert_array_equal(canvases[0], canvases[1])

@@ -1,4 +1,4 @@
-"""The native file holds everything, is written completely or not at all, and is checked when read."""
+"""The native file holds everything, is written whole or not at all, and is checked."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_writing_fails_with_the_reason_and_leaves_nothing(
 ) -> None:
     with pytest.raises(CheckpointError, match=r"ends in \.safetensors"):
         save_network(network, tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match="cannot write .*missing"):
+    with pytest.raises(CheckpointError, match=r"cannot write .*missing"):
         save_network(network, tmp_path / "missing" / "model.safetensors")
     assert list(tmp_path.iterdir()) == []
 

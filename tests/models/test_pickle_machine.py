@@ -36,7 +36,7 @@ class Shell:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_plain_values_survive(protocol: int) -> None:
-    value = {
+    value: dict[Any, Any] = {
         "a": [1, -2, 3.5, None, True, False, 2**40],
         "b": ("x", ("é",), (), {}, []),
         3: collections.OrderedDict([("k", 1)]),
@@ -131,7 +131,8 @@ def test_a_state_cannot_replace_how_a_record_behaves() -> None:
 def test_a_tensor_becomes_a_reference() -> None:
     data = (
         b"ctorch._utils\n_rebuild_tensor_v2\n"
-        b"((S'storage'\nctorch\nHalfStorage\nS'7'\nS'cpu'\nK\x06tQK\x00K\x02K\x03\x86K\x03K\x01\x86tR."
+        b"((S'storage'\nctorch\nHalfStorage\nS'7'\nS'cpu'\nK\x06tQ"
+        b"K\x00K\x02K\x03\x86K\x03K\x01\x86tR."
     )
     storage = StorageReference("float16", "7", 6)
     assert read_pickle(data) == TensorReference(storage, 0, (2, 3), (3, 1))
@@ -151,6 +152,7 @@ OPCODES = [ord(opcode.code) for opcode in pickletools.opcodes]
 @given(st.one_of(st.binary(max_size=200), st.lists(st.sampled_from(OPCODES), max_size=60)))
 def test_any_bytes_give_a_value_or_the_one_error(data: bytes | list[int]) -> None:
     try:
-        read_pickle(bytes(data) + b".")
-    except PickleError as error:
-        assert str(error)
+        result = read_pickle(bytes(data) + b".")
+    except PickleError:
+        return
+    assert type(result).__module__ in {"builtins", "pose_node.models.pickle_machine"}
