@@ -103,12 +103,17 @@ class BuildWithMessages(build_py):
     """Adds what CMake installs to the wheel: message classes as modules, all else as data."""
 
     def run(self) -> None:
-        super().run()
         build = Path(self.get_finalized_command("build").build_temp).resolve()
         staging = build / "staging"
-        shutil.rmtree(staging, ignore_errors=True)  # so that renamed messages leave nothing behind
+        # Nothing of an earlier build may stay: it can be of another distribution, or have messages
+        # and modules that are gone.
+        for leftover in (build, Path(self.build_lib) / PACKAGE):
+            shutil.rmtree(leftover, ignore_errors=True)
+        super().run()
         run_cmake(build / "cmake", staging)
-        [python_folder] = {path.parents[2] for path in staging.glob(f"**/{PACKAGE}/msg/__init__.py")}
+        [python_folder] = {
+            path.parents[2] for path in staging.glob(f"**/{PACKAGE}/msg/__init__.py")
+        }
         if self.editable_mode:
             destination = Path(self.get_finalized_command("install").install_lib)
         else:
