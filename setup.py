@@ -150,4 +150,5 @@ class CompiledDistribution(Distribution):
         return True
 
 
-setup(cmdclass={"build_py": BuildWithMessages}, distclass=CompiledDistribution)
+if __name__ == "__main__":
+    setup(cmdclass={"build_py": BuildWithMessages}, distclass=CompiledDistribution)
