@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 import types
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -80,7 +81,9 @@ def luma_chroma(bgr: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ("8UC1", GREY, np.dstack([GREY] * 3), "bgr"),
     ],
 )
-def test_eight_bit_encodings(encoding, pixels, expected, order, padding):
+def test_eight_bit_encodings(
+    encoding: str, pixels: np.ndarray, expected: np.ndarray, order: str, padding: int
+) -> None:
     image, channel_order = to_array(raw(encoding, np.ascontiguousarray(pixels), padding=padding))
     assert channel_order == order
     assert image.dtype == np.uint8
@@ -90,7 +93,9 @@ def test_eight_bit_encodings(encoding, pixels, expected, order, padding):
 @pytest.mark.parametrize("big", [False, True])
 @pytest.mark.parametrize("padding", [0, 3])
 @pytest.mark.parametrize(("encoding", "channels"), [("mono16", 1), ("bgr16", 3), ("rgb16", 3)])
-def test_sixteen_bits_keep_the_upper_eight(encoding, channels, padding, big):
+def test_sixteen_bits_keep_the_upper_eight(
+    encoding: str, channels: int, padding: int, big: bool
+) -> None:
     values = np.random.default_rng(3).integers(0, 65536, (HEIGHT, WIDTH, channels))
     stored = np.ascontiguousarray(values.astype(">u2" if big else "<u2"))
     image, order = to_array(raw(encoding, stored, padding=padding, big=big))
@@ -101,7 +106,7 @@ def test_sixteen_bits_keep_the_upper_eight(encoding, channels, padding, big):
 @pytest.mark.parametrize("padding", [0, 4])
 @pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
 @pytest.mark.parametrize("bits", [8, 16])
-def test_bayer_gives_back_the_colours(pattern, bits, padding):
+def test_bayer_gives_back_the_colours(pattern: str, bits: int, padding: int) -> None:
     seen = mosaic(BLUE_RED, pattern)
     stored = seen if bits == 8 else seen.astype("<u2") << 8
     image, order = to_array(raw(f"bayer_{pattern}{bits}", stored, padding=padding))
@@ -112,7 +117,7 @@ def test_bayer_gives_back_the_colours(pattern, bits, padding):
 
 @pytest.mark.parametrize("padding", [0, 6])
 @pytest.mark.parametrize("encoding", ["uyvy", "yuv422", "yuyv", "yuv422_yuy2"])
-def test_yuv422(encoding, padding):
+def test_yuv422(encoding: str, padding: int) -> None:
     luma, u, v = luma_chroma(BLUE_RED)
     chroma = np.where(np.arange(32) % 2, v, u)
     pair = (chroma, luma) if encoding in ("uyvy", "yuv422") else (luma, chroma)
@@ -123,7 +128,7 @@ def test_yuv422(encoding, padding):
 
 @pytest.mark.parametrize("padding", [0, 6])
 @pytest.mark.parametrize("encoding", ["nv12", "nv21"])
-def test_half_size_chroma_planes(encoding, padding):
+def test_half_size_chroma_planes(encoding: str, padding: int) -> None:
     luma, u, v = luma_chroma(BLUE_RED)
     pair = (u, v) if encoding == "nv12" else (v, u)
     chroma = np.dstack(pair)[::2, ::2].reshape(8, 32)
@@ -134,7 +139,7 @@ def test_half_size_chroma_planes(encoding, padding):
 
 
 @pytest.mark.parametrize("padding", [0, 6])
-def test_full_size_chroma_plane(padding):
+def test_full_size_chroma_plane(padding: int) -> None:
     luma, u, v = luma_chroma(BLUE_RED[:15, :31])  # Odd sizes are fine here.
     luma = np.pad(luma, ((0, 0), (0, padding)))
     chroma = np.pad(np.dstack([u, v]).reshape(15, 62), ((0, 0), (0, 2 * padding)))
@@ -143,7 +148,7 @@ def test_full_size_chroma_plane(padding):
     np.testing.assert_allclose(image.astype(int), BLUE_RED[:15, :31], atol=4)
 
 
-def test_every_known_encoding_is_accepted():
+def test_every_known_encoding_is_accepted() -> None:
     data = bytes(16 * 48 * 8)
     for encoding in KNOWN_ENCODINGS:
         image, order = to_array(RawImage(encoding, 16, 16, 16 * 8, data))
@@ -152,7 +157,7 @@ def test_every_known_encoding_is_accepted():
 
 
 @pytest.mark.parametrize("encoding", ["bgr8", "rgb8", "8UC3"])
-def test_three_channels_are_views_also_with_padded_rows(encoding):
+def test_three_channels_are_views_also_with_padded_rows(encoding: str) -> None:
     message = raw(encoding, BGR, padding=7)
     image, _ = to_array(message)
     data = np.frombuffer(message.data, np.uint8)
@@ -172,7 +177,7 @@ def test_three_channels_are_views_also_with_padded_rows(encoding):
         lambda data: np.frombuffer(data, np.uint8).reshape(2, -1),
     ],
 )
-def test_data_types(convert):
+def test_data_types(convert: Any) -> None:
     message = raw("bgr8", BGR)
     given_data = convert(message.data)
     image, _ = to_array(RawImage("bgr8", WIDTH, HEIGHT, WIDTH * 3, given_data))
@@ -182,7 +187,7 @@ def test_data_types(convert):
     np.testing.assert_array_equal(to_array(CompressedImage("png", compressed))[0], BGR)
 
 
-def test_trailing_bytes_are_ignored():
+def test_trailing_bytes_are_ignored() -> None:
     message = raw("bgr8", BGR)
     image, _ = to_array(RawImage("bgr8", WIDTH, HEIGHT, WIDTH * 3, bytes(message.data) + b"x" * 99))
     np.testing.assert_array_equal(image, BGR)
@@ -213,7 +218,7 @@ def test_trailing_bytes_are_ignored():
         (CompressedImage("16UC1; compressedDepth png", b"\x89PNG"), "depth image", "depth"),
     ],
 )
-def test_refused_at_the_door(message, kind, words):
+def test_refused_at_the_door(message: Any, kind: str, words: str) -> None:
     with pytest.raises(ImageError) as caught:
         check(message)
     assert caught.value.kind == kind
@@ -224,7 +229,7 @@ def test_refused_at_the_door(message, kind, words):
     assert again.value.kind == kind
 
 
-def test_limit_is_the_callers():
+def test_limit_is_the_callers() -> None:
     message = raw("bgr8", BGR)
     check(message, max_pixels=WIDTH * HEIGHT)
     with pytest.raises(ImageError, match="at most 47"):
@@ -235,7 +240,7 @@ def test_limit_is_the_callers():
         check(png, max_pixels=WIDTH * HEIGHT - 1)
 
 
-def test_check_reads_no_pixels():
+def test_check_reads_no_pixels() -> None:
     pixels = np.zeros((4000, 4000, 3), np.uint8)
     messages = [raw("bgr8", pixels), CompressedImage("", cv2.imencode(".png", pixels)[1].tobytes())]
     tracemalloc.start()
@@ -248,7 +253,7 @@ def test_check_reads_no_pixels():
 
 @pytest.mark.parametrize("extension", [".jpg", ".png", ".webp", ".bmp", ".tiff"])
 @pytest.mark.parametrize("shape", [(31, 57, 3), (40, 24, 3), (16, 16), (1, 1, 3)])
-def test_compressed_formats(extension, shape):
+def test_compressed_formats(extension: str, shape: Any) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     data = cv2.imencode(extension, pixels)[1].tobytes()
     header = read_header(memoryview(data))
@@ -266,20 +271,20 @@ def test_compressed_formats(extension, shape):
     ("flags", "chunk"),
     [([cv2.IMWRITE_WEBP_QUALITY, 101], b"VP8L"), ([cv2.IMWRITE_WEBP_QUALITY, 50], b"VP8 ")],
 )
-def test_both_kinds_of_webp(flags, chunk):
+def test_both_kinds_of_webp(flags: Any, chunk: Any) -> None:
     data = cv2.imencode(".webp", np.zeros((33, 77, 3), np.uint8), flags)[1].tobytes()
     assert data[12:16] == chunk
     header = read_header(memoryview(data))
     assert (header.width, header.height) == (77, 33)
 
 
-def test_extended_webp_header():
+def test_extended_webp_header() -> None:
     data = b"RIFF\x64\0\0\0WEBPVP8X" + struct.pack("<II", 10, 0) + b"\x4c\0\0\x20\0\x01"
     header = read_header(memoryview(data))
     assert (header.width, header.height) == (77, 65569)
 
 
-def test_old_bmp_and_top_down_bmp():
+def test_old_bmp_and_top_down_bmp() -> None:
     old = b"BM" + bytes(12) + struct.pack("<IHH", 12, 7, 5)
     top_down = b"BM" + bytes(12) + struct.pack("<Iii", 40, 7, -5)
     for data in (old, top_down):
@@ -303,7 +308,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_headers(name):
+def test_broken_headers(name: str) -> None:
     with pytest.raises(ImageError, match="broken compressed image") as caught:
         check(CompressedImage("", BROKEN[name]))
     assert caught.value.kind == "broken compressed image"
@@ -311,7 +316,7 @@ def test_broken_headers(name):
 
 @pytest.mark.parametrize("extension", [".jpg", ".png", ".webp", ".bmp", ".tiff"])
 @pytest.mark.parametrize("part", [0.5, 0.9, 0.995])
-def test_cut_off_images_are_refused(extension, part):
+def test_cut_off_images_are_refused(extension: str, part: float) -> None:
     noise = np.random.default_rng(5).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     data = cv2.imencode(extension, noise)[1].tobytes()
     with pytest.raises(ImageError) as caught:
@@ -319,7 +324,7 @@ def test_cut_off_images_are_refused(extension, part):
     assert caught.value.kind == "broken compressed image"
 
 
-def test_thumbnail_does_not_pass_for_the_end():
+def test_thumbnail_does_not_pass_for_the_end() -> None:
     """A cut JPEG whose EXIF block holds a whole one still lacks its own end."""
     jpeg = encode_jpeg(np.zeros((64, 64, 3), np.uint8))
     thumbnail = struct.pack(">BBH", 0xFF, 0xE1, len(jpeg) + 2) + jpeg
@@ -329,40 +334,40 @@ def test_thumbnail_does_not_pass_for_the_end():
         to_array(CompressedImage("", whole[:-20]))
 
 
-def test_undecodable_content_is_refused():
+def test_undecodable_content_is_refused() -> None:
     png = bytearray(cv2.imencode(".png", BGR)[1].tobytes())
     png[45:60] = bytes(15)
     with pytest.raises(ImageError, match="cannot be decoded"):
         to_array(CompressedImage("", png))
 
 
-def test_decoder_exception_is_refused(monkeypatch):
-    def fail(*_):
+def test_decoder_exception_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
         error = cv2.error("no")
         error.err = "no memory"
         raise error
 
-    monkeypatch.setattr(imaging.cv2, "imdecode", fail)
+    monkeypatch.setattr(cv2, "imdecode", fail)
     png = cv2.imencode(".png", BGR)[1].tobytes()
     with pytest.raises(ImageError, match="no memory"):
         to_array(CompressedImage("", png))
 
 
-def test_conversion_exception_is_refused(monkeypatch):
-    def fail(*_):
+def test_conversion_exception_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
         raise cv2.error("no such conversion")
 
-    monkeypatch.setattr(imaging.cv2, "cvtColor", fail)
+    monkeypatch.setattr(cv2, "cvtColor", fail)
     with pytest.raises(ImageError, match="8x6 mono8: no such conversion") as caught:
         to_array(raw("mono8", GREY))
     assert caught.value.kind == "cannot be converted"
 
 
 @pytest.fixture
-def bridge(monkeypatch):
+def bridge(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Stand in for cv_bridge, or for its absence."""
 
-    def install(convert):
+    def install(convert: Any) -> Any:
         class CvBridge:
             imgmsg_to_cv2 = staticmethod(convert)
 
@@ -376,7 +381,7 @@ def bridge(monkeypatch):
     imaging._cv_bridge.cache_clear()
 
 
-def test_other_encodings_go_through_cv_bridge(bridge):
+def test_other_encodings_go_through_cv_bridge(bridge: Any) -> None:
     bridge(lambda message, desired_encoding: np.full((message.height, message.width, 3), 9, "u1"))
     image, order = to_array(RawImage("8UC2", 4, 2, 8, bytes(16)))
     assert (image.shape, order, image.max()) == ((2, 4, 3), "bgr", 9)
@@ -385,8 +390,8 @@ def test_other_encodings_go_through_cv_bridge(bridge):
     assert caught.value.kind == "data too short"
 
 
-def test_refusal_of_cv_bridge(bridge):
-    def refuse(message, desired_encoding):
+def test_refusal_of_cv_bridge(bridge: Any) -> None:
+    def refuse(message: Any, desired_encoding: Any) -> Any:
         raise TypeError("[16UC1] is not a color format")
 
     bridge(refuse)
@@ -395,13 +400,13 @@ def test_refusal_of_cv_bridge(bridge):
     assert caught.value.kind == "cannot be converted"
 
 
-def test_broken_cv_bridge_counts_as_none(bridge):
+def test_broken_cv_bridge_counts_as_none(bridge: Any) -> None:
     bridge(None)
     with pytest.raises(ImageError, match="install cv_bridge"):
         check(RawImage("16UC1", 4, 2, 8, bytes(16)))
 
 
-def test_encode_jpeg_round_trip():
+def test_encode_jpeg_round_trip() -> None:
     padded = np.zeros((48, 80, 3), np.uint8)
     padded[:, :] = (40, 90, 200)
     image, _ = to_array(CompressedImage("jpeg", encode_jpeg(padded[:, :64], 95)))
@@ -410,7 +415,7 @@ def test_encode_jpeg_round_trip():
 
 
 @pytest.mark.parametrize("shape", [(2, 70_000, 3), (2, 2, 7)])
-def test_encode_jpeg_refuses_what_jpeg_cannot_hold(shape):
+def test_encode_jpeg_refuses_what_jpeg_cannot_hold(shape: Any) -> None:
     with pytest.raises(ImageError, match="to JPEG"):
         encode_jpeg(np.zeros(shape, np.uint8))
 
@@ -429,7 +434,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_files(shared: Path, name):
+def test_odd_files(shared: Path, name: str) -> None:
     content = (shared / "data" / "odd" / name).read_bytes()
     image, order = to_array(CompressedImage("", content))
     assert (image.shape, image.dtype, order) == ((*ODD[name], 3), np.uint8, "bgr")
@@ -437,7 +442,7 @@ def test_odd_files(shared: Path, name):
         assert 190 < image.mean() < 205  # All the same bright picture of a skier.
 
 
-def test_orientation_is_applied_to_files_only(shared: Path):
+def test_orientation_is_applied_to_files_only(shared: Path) -> None:
     content = (shared / "data" / "odd" / "785_exif_orientation_6.jpg").read_bytes()
     as_stored, _ = to_array(CompressedImage("", content))
     upright = decode_file(content)
@@ -453,20 +458,22 @@ def test_orientation_is_applied_to_files_only(shared: Path):
         ("text_not_image.jpg", "unknown compressed format"),
     ],
 )
-def test_broken_files(shared: Path, name, kind):
+def test_broken_files(shared: Path, name: str, kind: str) -> None:
     with pytest.raises(ImageError) as caught:
         to_array(CompressedImage("jpeg", (shared / "data" / "odd" / name).read_bytes()))
     assert caught.value.kind == kind
 
 
-def test_huge_file_is_judged_by_its_header(shared: Path):
+def test_huge_file_is_judged_by_its_header(shared: Path) -> None:
     message = CompressedImage("", (shared / "data/odd/785_huge_8000x5312.jpg").read_bytes())
     check(message)
     with pytest.raises(ImageError, match="8000x5312"):
         check(message, max_pixels=10_000_000)
 
 
-def array_or_none(message, max_pixels=imaging.DEFAULT_MAX_PIXELS):
+def array_or_none(
+    message: RawImage | CompressedImage, max_pixels: int = imaging.DEFAULT_MAX_PIXELS
+) -> np.ndarray | None:
     """The array, or None for an image that is refused; any other error is a failure."""
     try:
         return to_array(message, max_pixels=max_pixels)[0]
@@ -486,7 +493,9 @@ sizes = st.one_of(st.integers(-2, 70), st.integers(0, 2**32 - 1))
     data=st.binary(max_size=4000),
     big=st.booleans(),
 )
-def test_any_raw_claim_gives_an_image_or_an_image_error(encoding, width, height, step, data, big):
+def test_any_raw_claim_gives_an_image_or_an_image_error(
+    encoding: str, width: int, height: int, step: int, data: Any, big: bool
+) -> None:
     image = array_or_none(RawImage(encoding, width, height, step, data, big))
     if image is not None:
         assert image.shape == (height, width, 3)
@@ -507,7 +516,7 @@ PREFIXES = [
 
 @settings(max_examples=300, deadline=None)
 @given(prefix=st.sampled_from(PREFIXES), rest=st.binary(max_size=300))
-def test_any_compressed_bytes_give_an_image_or_an_image_error(prefix, rest):
+def test_any_compressed_bytes_give_an_image_or_an_image_error(prefix: bytes, rest: bytes) -> None:
     image = array_or_none(CompressedImage("jpeg", prefix + rest), max_pixels=10_000)
     if image is not None:
         assert 0 < image.size <= 30_000
@@ -515,7 +524,7 @@ def test_any_compressed_bytes_give_an_image_or_an_image_error(prefix, rest):
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_damaged_images_give_an_image_or_an_image_error(data):
+def test_damaged_images_give_an_image_or_an_image_error(data: Any) -> None:
     extension = data.draw(st.sampled_from([".jpg", ".png", ".webp", ".bmp", ".tiff"]))
     content = bytearray(cv2.imencode(extension, BLUE_RED)[1].tobytes())
     for _ in range(data.draw(st.integers(1, 6))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,12 +11,12 @@ import pytest
 
 from pose_node import sources
 from pose_node.errors import SourceError
-from pose_node.sources import open_source
+from pose_node.sources import SourceFrame, open_source
 
 WIDTH, HEIGHT, FRAMES = 64, 48, 5
 
 
-def brightness(frame) -> int:
+def brightness(frame: SourceFrame) -> int:
     return round(float(frame.image.mean()))
 
 
@@ -23,7 +24,7 @@ def brightness(frame) -> int:
 def video(tmp_path: Path) -> Path:
     """Five grey frames, 10 a second, of brightness 0, 40, 80, 120, 160."""
     path = tmp_path / "video.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (WIDTH, HEIGHT))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (WIDTH, HEIGHT))
     for index in range(FRAMES):
         writer.write(np.full((HEIGHT, WIDTH, 3), 40 * index, np.uint8))
     writer.release()
@@ -42,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def test_video_once(video):
+def test_video_once(video: Path) -> None:
     with open_source(str(video)) as source:
         assert (source.kind, source.fps, source.frame_count) == ("video", 10, FRAMES)
         frames = list(source)
@@ -54,7 +55,7 @@ def test_video_once(video):
     assert frames[0].name == str(video)
 
 
-def test_video_in_a_loop(video):
+def test_video_in_a_loop(video: Path) -> None:
     with open_source(str(video), loop=True) as source:
         frames = [frame for frame, _ in zip(source, range(2 * FRAMES + 1), strict=False)]
     assert [frame.index for frame in frames] == list(range(2 * FRAMES + 1))
@@ -64,14 +65,14 @@ def test_video_in_a_loop(video):
 
 
 @pytest.mark.parametrize("size", [(32, 24), (200, 30), (WIDTH, HEIGHT)])
-def test_size(video, size):
+def test_size(video: Path, size: tuple[int, int]) -> None:
     with open_source(str(video), size=size) as source:
         frame = next(iter(source))
     assert frame.image.shape == (size[1], size[0], 3)
     assert frame.source_size == (WIDTH, HEIGHT)
 
 
-def test_folder_in_order_of_names(folder):
+def test_folder_in_order_of_names(folder: Path) -> None:
     with open_source(str(folder)) as source:
         frames = list(source)
         assert (source.kind, source.fps, source.frame_count) == ("images", None, 2)
@@ -80,27 +81,27 @@ def test_folder_in_order_of_names(folder):
     assert [frame.index for frame in frames] == [0, 1]
 
 
-def test_pattern(folder):
+def test_pattern(folder: Path) -> None:
     with open_source(str(folder / "b*")) as source:
         assert [brightness(frame) for frame in source] == [100]
     with open_source(str(folder.parent / "**" / "*.PNG")) as source:
         assert [brightness(frame) for frame in source] == [50]
 
 
-def test_one_image_in_a_loop(folder):
+def test_one_image_in_a_loop(folder: Path) -> None:
     with open_source(str(folder / "b.png"), loop=True) as source:
         frames = [frame for frame, _ in zip(source, range(3), strict=False)]
     assert [(frame.index, brightness(frame)) for frame in frames] == [(0, 100), (1, 100), (2, 100)]
 
 
-def test_file_whose_name_looks_like_a_pattern(folder):
+def test_file_whose_name_looks_like_a_pattern(folder: Path) -> None:
     odd = folder / "[a].png"
     odd.write_bytes((folder / "b.png").read_bytes())
     with open_source(str(odd)) as source:
         assert len(list(source)) == 1
 
 
-def test_unreadable_image_in_a_folder_is_skipped(folder):
+def test_unreadable_image_in_a_folder_is_skipped(folder: Path) -> None:
     (folder / "aa.jpg").write_bytes(b"nonsense")
     told: list[str] = []
     with open_source(str(folder), on_warning=told.append) as source:
@@ -110,13 +111,13 @@ def test_unreadable_image_in_a_folder_is_skipped(folder):
     assert "no image format" in told[0]
 
 
-def test_warning_without_a_listener(folder):
+def test_warning_without_a_listener(folder: Path) -> None:
     (folder / "aa.jpg").write_bytes(b"nonsense")
     with open_source(str(folder)) as source, pytest.warns(UserWarning, match=r"skipped .*aa.jpg"):
         list(source)
 
 
-def test_video_that_ends_early(video, monkeypatch):
+def test_video_that_ends_early(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     with open_source(str(video), on_warning=told.append) as source:
         source.frame_count = 50
@@ -124,7 +125,7 @@ def test_video_that_ends_early(video, monkeypatch):
     assert told == [f"{video} ended after 5 of 50 frames, it may be damaged"]
 
 
-def test_nothing_readable_in_a_loop_ends(tmp_path):
+def test_nothing_readable_in_a_loop_ends(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(b"nonsense")
     told: list[str] = []
@@ -136,7 +137,7 @@ def test_nothing_readable_in_a_loop_ends(tmp_path):
     assert len(told) == 2
 
 
-def test_unreadable_only_image(tmp_path):
+def test_unreadable_only_image(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"")
     with open_source(str(path)) as source, pytest.raises(SourceError, match=r"a\.jpg.*without"):
@@ -153,7 +154,7 @@ def test_unreadable_only_image(tmp_path):
         ("empty.mp4", "cannot be opened as a video"),
     ],
 )
-def test_bad_files(tmp_path, name, reason):
+def test_bad_files(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "empty.mp4").touch()
@@ -162,7 +163,7 @@ def test_bad_files(tmp_path, name, reason):
     assert str(tmp_path / name) in str(caught.value)
 
 
-def test_stream_that_is_not_there(tmp_path):
+def test_stream_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="stream file:///nowhere"):
         open_source("file:///nowhere")
 
@@ -172,55 +173,56 @@ class FakeCapture:
 
     opened = True
 
-    def __init__(self, index):
+    def __init__(self, index: int) -> None:
         self.index = index
         self.asked: dict[int, float] = {}
         self.frames = [np.zeros((4, 6), np.uint8), np.ones((4, 6, 3), np.uint8)]
 
-    def isOpened(self):
+    def isOpened(self) -> Any:
         return self.opened
 
-    def set(self, key, value):
+    def set(self, key: Any, value: Any) -> Any:
         self.asked[key] = value
 
-    def get(self, key):
+    def get(self, key: Any) -> Any:
         return {cv2.CAP_PROP_FPS: 30, cv2.CAP_PROP_FRAME_COUNT: -1}.get(key, float("nan"))
 
-    def read(self):
+    def read(self) -> Any:
         return (True, self.frames.pop(0)) if self.frames else (False, None)
 
-    def release(self):
+    def release(self) -> Any:
         self.opened = False
 
 
 @pytest.fixture
-def webcam(tmp_path, monkeypatch):
+def webcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "video3").touch()
     monkeypatch.setattr(sources, "_DEVICES", tmp_path)
-    monkeypatch.setattr(sources.cv2, "VideoCapture", FakeCapture)
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
 
 
 @pytest.mark.parametrize("name", ["3", "/dev/video3"])
 @pytest.mark.usefixtures("webcam")
-def test_webcam(name):
+def test_webcam(name: str) -> None:
     source = open_source(name, size=(12, 8), fps=15, loop=True)
     assert (source.kind, source.fps, source.frame_count) == ("live", 30, None)
-    assert source._capture.index == 3
-    assert source._capture.asked == {
+    capture: Any = source._capture
+    assert capture.index == 3
+    assert capture.asked == {
         cv2.CAP_PROP_FRAME_WIDTH: 12,
         cv2.CAP_PROP_FRAME_HEIGHT: 8,
         cv2.CAP_PROP_FPS: 15,
         cv2.CAP_PROP_BUFFERSIZE: 1,
     }
-    frames = []
+    frames: list[SourceFrame] = []
     with pytest.raises(SourceError, match="stopped delivering after 2 frames"):
         frames.extend(iter(source))
     source.close()
-    assert not source._capture.isOpened()
+    assert not capture.isOpened()
 
 
 @pytest.mark.usefixtures("webcam")
-def test_webcam_frames():
+def test_webcam_frames() -> None:
     frames = iter(open_source("3"))
     first, second = next(frames), next(frames)
     assert first.image.shape == second.image.shape == (4, 6, 3)
@@ -229,19 +231,19 @@ def test_webcam_frames():
 
 @pytest.mark.parametrize("name", ["0", "/dev/video7", "/dev/videox"])
 @pytest.mark.usefixtures("webcam")
-def test_webcam_that_is_not_there(name):
+def test_webcam_that_is_not_there(name: str) -> None:
     with pytest.raises(SourceError, match=r"there is no webcam .*; found: .*video3"):
         open_source(name)
 
 
 @pytest.mark.usefixtures("webcam")
-def test_webcam_that_is_busy(monkeypatch):
+def test_webcam_that_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeCapture, "opened", False)
     with pytest.raises(SourceError, match="another program may be using it"):
         open_source("3")
 
 
-def test_real_video(shared):
+def test_real_video(shared: Any) -> None:
     with open_source(str(shared / "data/videos/squats.mp4"), size=(180, 320)) as source:
         assert source.fps == 5
         frames = list(source)
@@ -250,7 +252,7 @@ def test_real_video(shared):
     assert {frame.image.shape for frame in frames} == {(320, 180, 3)}
 
 
-def test_real_folder_with_broken_images(shared):
+def test_real_folder_with_broken_images(shared: Any) -> None:
     told: list[str] = []
     with open_source(str(shared / "data/odd"), on_warning=told.append) as source:
         frames = {Path(frame.name).name: frame.image.shape for frame in source}

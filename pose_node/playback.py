@@ -1,0 +1,113 @@
+"""Frames in their own time: a thread that reads ahead, and a schedule that does not drift."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from pose_node.errors import PoseNodeError
+from pose_node.sources import FrameSource, SourceFrame
+
+Item = TypeVar("Item")
+
+_FRAMES_AHEAD = 3
+
+
+class Schedule:
+    """Due times at a fixed rate, counted from the first one, so that errors do not add up."""
+
+    def __init__(self, rate: float) -> None:
+        self.missed = 0
+        self._period = 1 / rate
+        self._next: float | None = None
+
+    def next_due(self, now: float) -> float:
+        """When the next frame is due, in the seconds of `now`.
+
+        After a delay of more than a period the times missed are counted and left out: frames never
+        come in a burst, as they do not from a camera.
+        """
+        if self._next is None:
+            self._next = now
+        late = int((now - self._next) / self._period)
+        if late > 0:
+            self.missed += late
+            self._next += late * self._period
+        due = self._next
+        self._next += self._period
+        return due
+
+
+class FrameReader(Generic[Item]):
+    """Reads a source in a thread of its own: files a few frames ahead, live sources the newest.
+
+    Args:
+        source: closed at the end.
+        prepare: run in that thread for every frame.
+    """
+
+    def __init__(self, source: FrameSource, prepare: Callable[[SourceFrame], Item]) -> None:
+        self._source = source
+        self._prepare = prepare
+        self._live = source.kind == "live"
+        self._stop = threading.Event()
+        self._queue: queue.Queue[Item | Exception | None] = queue.Queue(
+            1 if self._live else _FRAMES_AHEAD
+        )
+        self._thread = threading.Thread(target=self._read, name="frame reader", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[Item]:
+        """The frames, until the source ends or `close` is called.
+
+        Raises:
+            PoseNodeError: what reading the source raised.
+        """
+        while not self._stop.is_set():
+            try:
+                item = self._queue.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    def close(self) -> None:
+        """End the thread and close the source; from any thread, also while another iterates."""
+        self._stop.set()
+        # A stream that hangs may keep its thread; it ends with the process.
+        self._thread.join(timeout=1)
+
+    def _read(self) -> None:
+        end: Exception | None = RuntimeError("reading frames failed unexpectedly, see above")
+        try:
+            for frame in self._source:
+                self._put(self._prepare(frame), replace=self._live)
+                if self._stop.is_set():
+                    break
+            end = None
+        except PoseNodeError as error:
+            end = error
+        finally:
+            self._source.close()
+            self._put(end, replace=False)
+
+    def _put(self, item: Item | Exception | None, *, replace: bool) -> None:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0 if replace else 0.1)
+            except queue.Full:
+                if replace:
+                    self._drop_oldest()
+            else:
+                return
+
+    def _drop_oldest(self) -> None:
+        try:
+            self._queue.get_nowait()
+        except queue.Empty:
+            return

@@ -1,0 +1,163 @@
+"""Prepare a process for camera images: shared memory of the middleware, and malloc.
+
+Both are process-wide settings that must be made before ROS starts, so every `main()` calls
+`prepare_process()` first and importing this module changes nothing. Without them, an image of
+1280x720 arrives several times later, or, best effort, mostly not at all; docs and measurements are
+in config/fastdds.xml and benchmarks/.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, MutableMapping
+from importlib.util import find_spec
+from pathlib import Path
+
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+"""What Fast DDS 3 and Fast DDS 2 call the variable that names their profile file."""
+
+_USER_PROFILES = ("DEFAULT_FASTDDS_PROFILES.xml", "DEFAULT_FASTRTPS_PROFILES.xml")
+_FAST_DDS = ("", "rmw_fastrtps_cpp", "rmw_fastrtps_dynamic_cpp")
+_DISTRIBUTIONS_WITH_FAST_DDS_2 = ("humble", "iron", "jazzy")
+
+_SHARED_MEMORY = Path("/dev/shm")
+_MEBIBYTE = 1 << 20
+_FULL_SEGMENT = 64 * _MEBIBYTE
+# Two processes with a segment each, and some air.
+_ENOUGH_SHARED_MEMORY = 160 * _MEBIBYTE
+_SMALLEST_SEGMENT = 8 * _MEBIBYTE
+
+# mallopt(3): blocks below 32 MiB, glibc's maximum, come from the heap instead of being mapped and
+# unmapped for every image, which costs a page fault for every 4 KiB; and freed memory is kept.
+_MALLOC_OPTIONS = ((-3, 32 * _MEBIBYTE), (-1, 128 * _MEBIBYTE), (-2, 16 * _MEBIBYTE))
+_MALLOC_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
+
+
+def prepare_process(environment: MutableMapping[str, str] | None = None) -> list[str]:
+    """Set the Fast DDS profile of this package and tune malloc. Call it before `rclpy.init`.
+
+    The profile is left alone where the user has chosen: a profile file (by variable or in the
+    working folder), built-in transports, or another middleware. malloc is left alone where it is
+    not glibc's or the user has set it.
+
+    Args:
+        environment: the variables to read and set, by default those of this process.
+
+    Returns:
+        Warnings for the caller to log, each a sentence; empty if all is well.
+    """
+    variables = os.environ if environment is None else environment
+    _tune_malloc(variables)
+    if _user_has_chosen(variables):
+        return []
+    profile, found = _choose_profile(variables)
+    if profile is not None:
+        variables[_profile_variable(variables)] = str(profile)
+    return found
+
+
+def find_profile(environment: MutableMapping[str, str] | None = None) -> Path | None:
+    """The installed config/fastdds.xml, or that of a source checkout; None if there is none."""
+    variables = os.environ if environment is None else environment
+    for folder in _share_folders(variables):
+        path = folder / "config" / "fastdds.xml"
+        if path.is_file():
+            return path
+    return None
+
+
+def _user_has_chosen(variables: MutableMapping[str, str]) -> bool:
+    return (
+        variables.get("RMW_IMPLEMENTATION", "") not in _FAST_DDS
+        or any(variables.get(name) for name in PROFILE_VARIABLES)
+        or bool(variables.get("FASTDDS_BUILTIN_TRANSPORTS"))
+        or any(Path(name).is_file() for name in _USER_PROFILES)
+    )
+
+
+def _profile_variable(variables: MutableMapping[str, str]) -> str:
+    """The one that the Fast DDS here reads: version 3 warns of the old name, 2 ignores the new."""
+    distribution = variables.get("ROS_DISTRO")
+    if distribution:
+        old = distribution in _DISTRIBUTIONS_WITH_FAST_DDS_2
+    else:
+        old = find_spec("fastrtps") is not None  # The wheels say it by the name of their folder.
+    return PROFILE_VARIABLES[1 if old else 0]
+
+
+def _share_folders(variables: MutableMapping[str, str]) -> Iterator[Path]:
+    checkout = Path(__file__).resolve().parents[2]
+    if (checkout / "package.xml").is_file():
+        yield checkout
+    sourced = filter(None, variables.get("AMENT_PREFIX_PATH", "").split(os.pathsep))
+    for prefix in (*sourced, sys.prefix, *Path(__file__).resolve().parents):
+        yield Path(prefix) / "share" / "pose_node"
+
+
+def _choose_profile(variables: MutableMapping[str, str]) -> tuple[Path | None, list[str]]:
+    """The profile file to use, if any, and warnings."""
+    profile = find_profile(variables)
+    if profile is None:
+        return None, [
+            "config/fastdds.xml of pose_node is not installed: images from other processes may "
+            "come late or get lost"
+        ]
+    free = _free_shared_memory()
+    if free >= _ENOUGH_SHARED_MEMORY:
+        return profile, []
+    segment = free // 4 // _MEBIBYTE * _MEBIBYTE
+    warning = (
+        f"{_SHARED_MEMORY} has only {free // _MEBIBYTE} MiB free, {_ENOUGH_SHARED_MEMORY >> 20} "
+        "are wanted: large images may come late or get lost. In a container use "
+        "`docker run --shm-size=512m`, or `--ipc=host` to share images with the host"
+    )
+    if segment < _SMALLEST_SEGMENT:
+        return None, [warning]
+    try:
+        return _write_profile(profile, segment, _cache_folder(variables)), [warning]
+    except OSError as error:
+        return None, [f"{warning}. A profile for less cannot be written: {error}"]
+
+
+def _free_shared_memory() -> int:
+    try:
+        status = os.statvfs(_SHARED_MEMORY)
+    except OSError:
+        return 0
+    return status.f_bavail * status.f_frsize
+
+
+def _write_profile(profile: Path, segment: int, folder: Path) -> Path:
+    """A copy of `profile` with a smaller segment; whole at any time, as others may be reading."""
+    text = profile.read_text(encoding="utf-8")
+    text = re.sub(r"(<segment_size>)\d+", rf"\g<1>{segment}", text)
+    text = re.sub(r"(<maxMessageSize>)\d+", rf"\g<1>{min(segment // 4, 16 * _MEBIBYTE)}", text)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"fastdds_{segment // _MEBIBYTE}_mib.xml"
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, delete=False) as file:
+        file.write(text)
+    Path(file.name).replace(target)
+    return target
+
+
+def _cache_folder(variables: MutableMapping[str, str]) -> Path:
+    cache = variables.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "pose_node"
+
+
+def _tune_malloc(variables: MutableMapping[str, str]) -> bool:
+    """Whether glibc took the options."""
+    by_user = any(variables.get(name) for name in _MALLOC_VARIABLES)
+    if by_user or "glibc.malloc" in variables.get("GLIBC_TUNABLES", ""):
+        return False
+    try:
+        libc = ctypes.CDLL(None)
+    except (OSError, TypeError):
+        return False
+    if not hasattr(libc, "gnu_get_libc_version"):
+        return False
+    return all([libc.mallopt(option, value) == 1 for option, value in _MALLOC_OPTIONS])
