@@ -1,9 +1,11 @@
 """Prepare a process for camera images: shared memory of the middleware, and malloc.
 
 Both are process-wide settings that must be made before ROS starts, so every `main()` calls
-`prepare_process()` first and importing this module changes nothing. Without them, an image of
-1280x720 arrives several times later, or, best effort, mostly not at all; docs and measurements are
-in config/fastdds.xml and benchmarks/.
+`prepare_process()` first and importing this module changes nothing.
+
+Measured on two cores with Kilted, 150 images of 1280x720 at 30 Hz between two processes, median
+from stamp to callback: by default 118 arrive after 28 ms (reliable) or 15 after 9 ms (best effort);
+with the profile all arrive, after 9 ms; with malloc tuned on both sides too, after 2.5 ms.
 """
 
 from __future__ import annotations
@@ -94,8 +96,9 @@ def _share_folders(variables: MutableMapping[str, str]) -> Iterator[Path]:
     if (checkout / "package.xml").is_file():
         yield checkout
     sourced = filter(None, variables.get("AMENT_PREFIX_PATH", "").split(os.pathsep))
-    for prefix in (*sourced, sys.prefix, *Path(__file__).resolve().parents):
-        yield Path(prefix) / "share" / "pose_node"
+    prefixes = [Path(prefix) for prefix in (*sourced, sys.prefix)]
+    for prefix in (*prefixes, *Path(__file__).resolve().parents):
+        yield prefix / "share" / "pose_node"
 
 
 def _choose_profile(variables: MutableMapping[str, str]) -> tuple[Path | None, list[str]]:
