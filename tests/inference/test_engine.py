@@ -147,7 +147,7 @@ def test_settings_out_of_range_are_refused(arguments: dict[str, Any], text: str)
 
 
 def test_loading_says_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="pose-node fetch"):
+    with pytest.raises(CheckpointError, match="neither a file nor a known model"):
         PoseEngine.load("yolo11x-pose-that-nobody-has")
     with pytest.raises(ValueError, match="backend must be 'torch', got 'tpu'"):
         PoseEngine.load("model.pt", backend="tpu")
