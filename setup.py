@@ -58,7 +58,8 @@ def ros_prefixes() -> list[Path]:
 
 
 def _is_below(origin: str | None, folder: Path) -> bool:
-    return origin is not None and Path(origin).resolve().is_relative_to(folder.resolve())
+    # Links are not followed: a workspace built with --symlink-install is full of them.
+    return origin is not None and Path(origin).absolute().is_relative_to(folder.absolute())
 
 
 def run_cmake(build: Path, staging: Path) -> None:
@@ -78,7 +79,7 @@ def run_cmake(build: Path, staging: Path) -> None:
     configure = [
         "cmake", "-S", str(SOURCE), "-B", str(build),
         f"-DCMAKE_INSTALL_PREFIX={staging}",
-        f"-DCMAKE_PROJECT_INCLUDE={SOURCE / 'scripts' / 'mend_ros_wheels.cmake'}",
+        f"-DCMAKE_PROJECT_INCLUDE={SOURCE / 'scripts' / 'pip_build.cmake'}",
         f"-DPython3_EXECUTABLE={sys.executable}",
         "-DCMAKE_BUILD_TYPE=Release",
         "-DBUILD_TESTING=OFF",
