@@ -152,4 +152,8 @@ class CompiledDistribution(Distribution):
 
 
 if __name__ == "__main__":
-    setup(cmdclass={"build_py": BuildWithMessages}, distclass=CompiledDistribution)
+    setup(
+        license="Apache-2.0",
+        cmdclass={"build_py": BuildWithMessages},
+        distclass=CompiledDistribution,
+    )
