@@ -1,0 +1,205 @@
+"""What the subcommands of ``pose-node`` that need no ROS do, given their parsed arguments.
+
+Each returns the exit code. torch is imported only by those that run or read a network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pose_node import PoseNodeError, __version__
+from pose_node.models.catalog import KNOWN_FILES, KNOWN_MODELS, KnownModel, find, licence_note
+from pose_node.models.fetch import (
+    cached_model_path,
+    checked_model_path,
+    fetch_model,
+    file_digest,
+    known_digest,
+    resolve_model,
+)
+from pose_node.progress import ProgressLine
+
+if TYPE_CHECKING:
+    from pose_node.evaluation import Evaluation
+
+
+def fetch(options: argparse.Namespace) -> int:
+    """Put files into the cache."""
+    if len(options.names) > 1 and (options.url or options.sha256):
+        options.parser.error("--url and --sha256 belong to one file: give one NAME")
+    results = []
+    for name in options.names:
+        file = find(name)
+        already_there = checked_model_path(name) is not None
+        with ProgressLine(f"fetching {name}", unit="bytes") as progress:
+            path = fetch_model(
+                name,
+                progress=progress,
+                url=options.url,
+                sha256=options.sha256,
+                trust_first_download=options.trust_first_download,
+            )
+        digest = known_digest(name)
+        results.append(
+            {
+                "name": name,
+                "path": str(path),
+                "sha256": digest,
+                "fetched": not already_there,
+                "licence": file.licence,
+                "licence_url": file.licence_url,
+            }
+        )
+        if "json" not in options:
+            state = "already there, checked" if already_there else "fetched and checked"
+            if not already_there and file.sha256 is None and options.sha256 is None:
+                state = f"fetched and trusted as it came, SHA-256 {digest}"
+            print(f"{name}: {state}: {path}")
+            print(licence_note(file))
+    if "json" in options:
+        print(json.dumps(results, indent=2))
+    return 0
+
+
+def list_models(options: argparse.Namespace) -> int:
+    """Print the known models."""
+    cached = {name: cached_model_path(name).is_file() for name in KNOWN_FILES}
+    if "json" in options:
+        print(json.dumps([_describe(m, cached[m.name]) for m in KNOWN_MODELS.values()], indent=2))
+        return 0
+    rows = [("name", "family", "size", "parameters", "input", "AP", "licence", "cached")]
+    rows += [
+        (
+            *(model.name, model.family, model.size, f"{model.parameters / 1e6:.1f} M"),
+            *(str(model.input_size), f"{100 * model.ap:.1f}", model.licence),
+            "yes" if cached[model.name] else "no",
+        )
+        for model in KNOWN_MODELS.values()
+    ]
+    _print_table(rows, right_aligned={3, 4, 5})
+    sources = sorted({model.accuracy_source for model in KNOWN_MODELS.values()})
+    print(f"\nAP: keypoint AP in percent as published ({'; '.join(sources)}).")
+    print("`pose-node fetch NAME` downloads one.")
+    return 0
+
+
+def _describe(model: KnownModel, cached: bool) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "family": model.family,
+        "size": model.size,
+        "parameters": model.parameters,
+        "input_size": model.input_size,
+        "ap": model.ap,
+        "ap50": model.ap50,
+        "accuracy_source": model.accuracy_source,
+        "licence": model.licence,
+        "sha256": model.sha256,
+        "cached": cached,
+        "path": str(cached_model_path(model.name)),
+    }
+
+
+def model_info(options: argparse.Namespace) -> int:
+    """Print what is in a model file."""
+    from torch import nn
+
+    from pose_node.models import load_network
+
+    path = resolve_model(options.model)
+    network = load_network(path)
+    fused = not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    facts: dict[str, Any] = {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "sha256": file_digest(path),
+        "family": network.family,
+        "keypoints": network.num_keypoints,
+        "classes": network.num_classes,
+        "class_names": list(network.description.class_names),
+        "strides": list(network.strides),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "batch_normalisation": "folded in" if fused else "separate",
+    }
+    if "json" in options:
+        print(json.dumps(facts, indent=2))
+        return 0
+    for name, value in facts.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        print(f"{name.replace('_', ' ') + ':':22}{text}")
+    return 0
+
+
+def convert_model(options: argparse.Namespace) -> int:
+    """Write a checkpoint in the native format."""
+    from pose_node.models import load_network
+    from pose_node.models.native import save_network
+
+    source = resolve_model(options.model)
+    output: Path = options.output or Path(source.with_suffix(".safetensors").name)
+    if output.exists() and not options.force:
+        raise PoseNodeError(f"{output} is there already; --force replaces it")
+    save_network(load_network(source), output)
+    print(f"{output}: {output.stat().st_size} bytes, SHA-256 {file_digest(output)}")
+    return 0
+
+
+# --- Evaluation ---------------------------------------------------------------------------------
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Print the COCO keypoint statistics of a model."""
+    from pose_node import PoseEngine
+    from pose_node.evaluation import AnnotatedImages, evaluate_engine, write_json
+
+    model_path = resolve_model(options.model)
+    data = AnnotatedImages.open(options.images, options.annotations, limit=options.limit)
+    settings = {
+        name: getattr(options, name)
+        for name in ("image_size", "score_threshold", "iou_threshold", "max_people", "half")
+    }
+    try:
+        engine = PoseEngine.load(model_path, device=options.device, **settings)
+    except ValueError as error:  # a setting out of its range
+        options.parser.error(str(error))
+    with ProgressLine(f"evaluating {engine.model_name}", unit="images") as progress:
+        result = evaluate_engine(engine, data, batch_size=options.batch_size, progress=progress)
+    _print_evaluation(result)
+    if options.json is not None:
+        facts = {
+            "model": engine.model_name,
+            "model_sha256": file_digest(model_path),
+            **result.to_json(),
+            "settings": {**settings, "batch_size": options.batch_size, "limit": options.limit},
+            "annotations": options.annotations.name,
+            "device": engine.device_description,
+            "pose_node": __version__,
+        }
+        write_json(options.json, facts)
+    return 0
+
+
+def _print_evaluation(result: Evaluation) -> None:
+    _print_table(
+        [tuple(result.statistics), tuple(f"{value:.3f}" for value in result.statistics.values())],
+        right_aligned=set(range(len(result.statistics))),
+    )
+    stages = ", ".join(f"{name} {ms:.1f}" for name, ms in result.stage_milliseconds.items())
+    print(
+        f"\n{result.images} images, {result.annotated_people} people annotated, "
+        f"{result.found_people} found, {result.seconds:.1f} s; ms for an image: {stages}"
+    )
+
+
+def _print_table(rows: Sequence[tuple[str, ...]], *, right_aligned: set[int]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            cell.rjust(width) if index in right_aligned else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join(cells).rstrip())
