@@ -31,6 +31,13 @@ at OKS 0.50 and 0.75, and for people of medium (32^2 to 96^2 pixels) and large a
 
 Json = dict[str, Any]
 
+_NEEDED = {  # what pycocotools reads of each entry
+    "images": {"id", "file_name"},
+    "categories": {"id"},
+    "annotations": {"id", "image_id", "category_id", "bbox", "area", "iscrowd"}
+    | {"keypoints", "num_keypoints"},
+}
+
 
 class Engine(Protocol):
     """What is needed of an engine; `pose_node.PoseEngine` is one."""
@@ -302,18 +309,22 @@ def _read_annotations(path: Path) -> Json:
         raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise SourceError(f"cannot read {path}: it is no JSON: {error}") from error
-    match annotations:
-        case {"images": list(), "annotations": list(), "categories": list()}:
-            return dict(annotations)
-    raise SourceError(
-        f"{path} is no COCO annotation file: expected the keys images, annotations and categories"
-    )
+    for key, needed in _NEEDED.items():
+        entries = annotations.get(key) if isinstance(annotations, dict) else None
+        if not isinstance(entries, list):
+            raise SourceError(f"{path} is no COCO annotation file: it has no list of {key}")
+        for entry in entries:
+            missing = needed - entry.keys() if isinstance(entry, dict) else needed
+            if missing:
+                names = ", ".join(sorted(missing))
+                raise SourceError(f"{path}: an entry of {key} has no {names}: {entry!r:.80}")
+    return dict(annotations)
 
 
 def _count_people(data: AnnotatedImages, image_ids: set[int]) -> int:
     return sum(
         annotation["image_id"] in image_ids
-        and annotation.get("num_keypoints", 1) > 0
-        and not annotation.get("iscrowd", 0)
+        and annotation["num_keypoints"] > 0
+        and not annotation["iscrowd"]
         for annotation in data.annotations["annotations"]
     )
