@@ -1,4 +1,4 @@
-"""The demo: a camera process, the node, and this process, which prints the people and keeps pictures.
+"""The demo: a camera process, the node, and this process, which prints the people.
 
 Everything runs as it would on a robot: three processes, real DDS, real images. It ends with the
 video and leaves an annotated video, an annotated picture and a summary.

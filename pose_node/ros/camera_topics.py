@@ -1,0 +1,179 @@
+"""The topics of one camera: where its images come from and where its people go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.event_handler import (
+    QoSMessageLostInfo,
+    QoSRequestedIncompatibleQoSInfo,
+    SubscriptionEventCallbacks,
+)
+from rclpy.lifecycle import LifecycleNode
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from pose_node import imaging
+from pose_node.drawing import draw_frame
+from pose_node.msg import PersonPoseArray
+from pose_node.poses import Frame, Poses, Skeleton
+from pose_node.ros import messages, start_up
+from pose_node.ros.statistics import CameraStatistics
+
+NEWEST_IMAGE = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+@dataclass(frozen=True)
+class ArrivedImage:
+    """An image as it came, checked but not decoded; decoding is for the worker.
+
+    Attributes:
+        camera: key of its camera.
+        header: of its message.
+        image: its bytes and what they mean.
+        max_pixels: the limit that it was checked against.
+        arrived: when it came, by `time.monotonic`.
+    """
+
+    camera: str
+    header: Header
+    image: imaging.RawImage | imaging.CompressedImage
+    max_pixels: int
+    arrived: float
+
+    def to_frame(self) -> Frame:
+        """Decode it.
+
+        Raises:
+            ImageError: it is damaged.
+        """
+        array, order = imaging.to_array(self.image, max_pixels=self.max_pixels)
+        stamp_ns = messages.to_stamp_ns(self.header)
+        return Frame(self.camera, self.header.frame_id, stamp_ns, array, order)
+
+
+class CameraTopics:
+    """Subscription, publishers and counters of one camera.
+
+    Args:
+        node: the node that they belong to.
+        camera: its name, "" for the only one; prefix of the topics.
+        transport: "raw" or "compressed".
+        warn: called with warnings that are given once.
+    """
+
+    def __init__(
+        self, node: LifecycleNode, camera: str, transport: str, warn: Callable[[str], object]
+    ) -> None:
+        self.camera = camera
+        self.statistics = CameraStatistics()
+        self._node = node
+        self._warn = warn
+        self._prefix = f"{camera}/" if camera else ""
+        self._compressed = transport == "compressed"
+        self._subscription: Subscription[Any] | None = None
+        self._stamp_checked = False
+        self._poses = self._publisher(PersonPoseArray, "poses", 5)
+        self._annotated = self._publisher(Image, "image_annotated", 1)
+        self._annotated_jpeg = self._publisher(CompressedImage, "image_annotated/compressed", 1)
+        suffix = "image_raw/compressed" if self._compressed else "image_raw"
+        self._topic = f"{self._prefix}{suffix}"
+        self.topic = node.resolve_topic_name(self._topic)
+
+    def subscribe(self, callback: Callable[[CameraTopics, ArrivedImage], None]) -> None:
+        """Start to receive: `callback` gets every image, unchecked, in the executor's thread."""
+
+        def receive(message: Any) -> None:
+            read = messages.from_compressed_image if self._compressed else messages.from_image
+            self._check_stamp(message.header)
+            arrived = ArrivedImage(self.camera, message.header, read(message), 0, time.monotonic())
+            callback(self, arrived)
+
+        self._subscription = self._node.create_subscription(
+            CompressedImage if self._compressed else Image,
+            self._topic,
+            receive,
+            NEWEST_IMAGE,
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=self._on_incompatible_qos, message_lost=self._on_lost
+            ),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def unsubscribe(self) -> None:
+        """Stop to receive."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def publish(self, header: Header, frame: Frame, poses: Poses, skeleton: Skeleton) -> None:
+        """Publish the people of an image."""
+        height, width = frame.image.shape[:2]
+        self._poses.publish(
+            messages.to_pose_array(
+                header, poses, width=width, height=height, skeleton=skeleton.name
+            )
+        )
+
+    def publish_annotated(
+        self,
+        header: Header,
+        frame: Frame,
+        poses: Poses,
+        skeleton: Skeleton,
+        *,
+        keypoint_threshold: float,
+        jpeg_quality: int,
+    ) -> None:
+        """Draw and publish the annotated image, as far as anyone listens."""
+        wants_raw = self._annotated.get_subscription_count() > 0
+        wants_jpeg = self._annotated_jpeg.get_subscription_count() > 0
+        if not wants_raw and not wants_jpeg:
+            return
+        picture = draw_frame(frame, poses, skeleton, keypoint_threshold=keypoint_threshold)
+        if wants_raw:
+            self._annotated.publish(messages.to_image(header, picture))
+        if wants_jpeg:
+            jpeg = imaging.encode_jpeg(picture, jpeg_quality)
+            self._annotated_jpeg.publish(messages.to_compressed_image(header, jpeg))
+
+    def explain_silence(self) -> str | None:
+        """Why no image has come yet; None if one has."""
+        if self.statistics.report().received or self._subscription is None:
+            return None
+        return start_up.explain_silence(
+            self.topic,
+            start_up.COMPRESSED if self._compressed else start_up.RAW,
+            self._subscription.qos_profile,
+            self._node.get_publishers_info_by_topic(self.topic),
+            self._node.get_topic_names_and_types(),
+        )
+
+    def destroy(self) -> None:
+        """Take the topics away."""
+        self.unsubscribe()
+        for publisher in (self._poses, self._annotated, self._annotated_jpeg):
+            self._node.destroy_publisher(publisher)
+
+    def _publisher(self, kind: type, name: str, depth: int) -> Publisher[Any]:
+        return self._node.create_publisher(kind, f"{self._prefix}{name}", QoSProfile(depth=depth))
+
+    def _check_stamp(self, header: Header) -> None:
+        if not self._stamp_checked:
+            self._stamp_checked = True
+            if messages.to_stamp_ns(header) == 0:
+                self._warn(start_up.explain_zero_stamp(self.topic))
+
+    def _on_incompatible_qos(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
+        policy = QoSPolicyKind(event.last_policy_kind).name.lower()
+        self._warn(start_up.explain_incompatible_qos(self.topic, policy))
+
+    def _on_lost(self, event: QoSMessageLostInfo) -> None:
+        self.statistics.lost(event.total_count_change)

@@ -1,0 +1,121 @@
+"""Between messages and values, both ways. The only module that touches the fields of messages."""
+
+from __future__ import annotations
+
+import array
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from pose_node import imaging
+from pose_node.msg import BoundingBox, Keypoint, PersonPose, PersonPoseArray, SkeletonInfo
+from pose_node.poses import Poses, Skeleton
+
+
+def to_stamp_ns(header: Header) -> int:
+    """Capture time in nanoseconds."""
+    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
+
+
+def from_image(message: Image) -> imaging.RawImage:
+    """The image of a message, its bytes not copied."""
+    return imaging.RawImage(
+        encoding=message.encoding,
+        width=message.width,
+        height=message.height,
+        step=message.step,
+        data=message.data,
+        is_bigendian=bool(message.is_bigendian),
+    )
+
+
+def from_compressed_image(message: CompressedImage) -> imaging.CompressedImage:
+    """The compressed image of a message, its bytes not copied."""
+    return imaging.CompressedImage(format=message.format, data=message.data)
+
+
+def to_image(header: Header, image_bgr: np.ndarray) -> Image:
+    """A message of encoding bgr8.
+
+    Args:
+        header: copied from the image that this one was made of.
+        image_bgr: (H, W, 3) uint8, blue, green, red.
+    """
+    height, width = image_bgr.shape[:2]
+    # An array of the type that the field has is taken as it is; bytes would be checked one by one.
+    data = array.array("B")
+    data.frombytes(np.ascontiguousarray(image_bgr).data.cast("B"))
+    return Image(
+        header=header, height=height, width=width, encoding="bgr8", step=3 * width, data=data
+    )
+
+
+def to_compressed_image(header: Header, jpeg: bytes) -> CompressedImage:
+    """A message of a JPEG image."""
+    return CompressedImage(
+        header=header, format="bgr8; jpeg compressed bgr8", data=array.array("B", jpeg)
+    )
+
+
+def to_pose_array(
+    header: Header, poses: Poses, *, width: int, height: int, skeleton: str
+) -> PersonPoseArray:
+    """The people of one image.
+
+    Args:
+        header: of the image; it becomes the header of the message, the same object.
+        poses: in pixels of the image.
+        width, height: of the image, pixels.
+        skeleton: name of the skeleton.
+    """
+    rows = zip(
+        poses.ids.tolist(),
+        poses.scores.tolist(),
+        poses.boxes_xyxy.tolist(),
+        poses.keypoints.tolist(),
+        strict=True,
+    )
+    people = [
+        PersonPose(
+            track_id=track_id,
+            score=score,
+            bbox=BoundingBox(x_min=left, y_min=top, x_max=right, y_max=bottom),
+            keypoints=[Keypoint(x=x, y=y, score=certainty) for x, y, certainty in keypoints],
+        )
+        for track_id, score, (left, top, right, bottom), keypoints in rows
+    ]
+    return PersonPoseArray(
+        header=header, image_width=width, image_height=height, skeleton=skeleton, people=people
+    )
+
+
+def to_poses(message: PersonPoseArray, num_keypoints: int = 17) -> Poses:
+    """The people of a message.
+
+    Args:
+        message: as the node publishes it.
+        num_keypoints: K of the skeleton, for a message in which nobody is seen.
+    """
+    people = message.people
+    count = len(people[0].keypoints) if people else num_keypoints
+    boxes = [(p.bbox.x_min, p.bbox.y_min, p.bbox.x_max, p.bbox.y_max) for p in people]
+    keypoints = [[(k.x, k.y, k.score) for k in person.keypoints] for person in people]
+    return Poses.from_arrays(
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array([person.score for person in people], np.float32),
+        np.array(keypoints, np.float32).reshape(-1, count, 3),
+        np.array([person.track_id for person in people], np.int64),
+    )
+
+
+def to_skeleton_info(skeleton: Skeleton, stamp: Time) -> SkeletonInfo:
+    """Names, limbs and left/right pairs of a skeleton's keypoints."""
+    return SkeletonInfo(
+        header=Header(stamp=stamp),
+        name=skeleton.name,
+        keypoint_names=list(skeleton.keypoint_names),
+        edges=[index for edge in skeleton.edges for index in edge],
+        flip=list(skeleton.flip),
+    )

@@ -1,0 +1,369 @@
+"""The node: mailbox, worker, publishers. It holds no maths: what needs no node stands elsewhere.
+
+A lifecycle node. Configuring loads the network and makes the topics, activating starts to listen,
+deactivating stops, cleaning up frees the network. It walks to active by itself (`autostart`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_srvs.srv import SetBool
+
+from pose_node.errors import ImageError, PoseNodeError
+from pose_node.imaging import check
+from pose_node.msg import SkeletonInfo
+from pose_node.pipeline import PosePipeline
+from pose_node.poses import Frame, Poses
+from pose_node.ros import messages, start_up
+from pose_node.ros.camera_topics import ArrivedImage, CameraTopics
+from pose_node.ros.diagnostics import NodeReport, to_diagnostics
+from pose_node.ros.mailbox import Mailbox
+from pose_node.ros.parameters import NodeParameters
+from pose_node.ros.statistics import StageStatistics
+from pose_node.ros.throttle import Throttle
+from pose_node.ros.transport import prepare_process
+from pose_node.ros.worker import Worker
+
+LoadPipeline = Callable[[NodeParameters], PosePipeline]
+
+
+def load_pipeline(parameters: NodeParameters) -> PosePipeline:
+    """Load the network that the parameters name, and run it once.
+
+    Raises:
+        PoseNodeError: the model or the device cannot be used.
+        ValueError: the model does not go with the other parameters.
+    """
+    from pose_node.inference.engine import PoseEngine  # takes seconds: not before it is needed
+
+    if parameters.auto_fetch:
+        from pose_node.models.fetch import fetch_model
+
+        fetch_model(parameters.model)
+    engine = PoseEngine.load(
+        parameters.model,
+        device=parameters.device,
+        half=parameters.half,
+        image_size=parameters.image_size,
+        score_threshold=parameters.score_threshold,
+        iou_threshold=parameters.iou_threshold,
+        max_people=parameters.max_people,
+    )
+    engine.warm_up()
+    return PosePipeline(engine)
+
+
+class PoseNode(LifecycleNode):
+    """Finds the people in the images of one or several cameras.
+
+    Args:
+        load: makes the pipeline when the node is configured.
+        arguments: of `rclpy.lifecycle.LifecycleNode`.
+    """
+
+    def __init__(self, load: LoadPipeline = load_pipeline, **arguments: Any) -> None:
+        super().__init__("pose_node", **arguments)
+        self.parameters = NodeParameters.declare(self)
+        self._load = load
+        self._enabled = True
+        self._active = False
+        self._device_warning = ""
+        self._pipeline: PosePipeline | None = None
+        self._cameras: dict[str, CameraTopics] = {}
+        self._mailbox: Mailbox[ArrivedImage] | None = None
+        self._worker: Worker[ArrivedImage] | None = None
+        self._stages = StageStatistics()
+        self._throttle = Throttle(seconds=5.0)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # Reports must come also while simulated time stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(
+            self.parameters.diagnostics_period, self._publish_diagnostics, clock=steady
+        )
+        self._start_up_timer = self.create_timer(
+            start_up.SECONDS, self._check_start_up, clock=steady, autostart=False
+        )
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._skeleton_info = self.create_publisher(SkeletonInfo, "skeleton_info", latched)
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self.add_post_set_parameters_callback(self._take_parameters)
+
+    # Lifecycle
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the network and make the topics."""
+        try:
+            self._pipeline = self._load(self.parameters)
+        except (PoseNodeError, ValueError) as error:
+            self.get_logger().error(f"cannot configure: {error}")
+            return TransitionCallbackReturn.FAILURE
+        engine = self._pipeline.engine
+        self._report_device()
+        self._stages = StageStatistics()
+        for name in self.parameters.cameras:
+            self._cameras[name] = CameraTopics(
+                self, name, self.parameters.image_transport, self.get_logger().warning
+            )
+        now = self.get_clock().now().to_msg()
+        self._skeleton_info.publish(messages.to_skeleton_info(engine.skeleton, now))
+        self.get_logger().info(
+            f"{engine.model_name} on {engine.device} ({engine.device_description}), listening to "
+            f"{', '.join(camera.topic for camera in self._cameras.values())} once active"
+        )
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start to listen and to work."""
+        assert self._pipeline is not None
+        self._mailbox = Mailbox()
+        self._worker = Worker(
+            self._mailbox,
+            self._pipeline,
+            deliver=self._deliver,
+            refuse=lambda arrived, error: self._refuse(arrived.camera, error),
+            fail=self._fail,
+        )
+        for camera in self._cameras.values():
+            camera.subscribe(self._on_image)
+        self._active = True
+        self._start_up_timer.reset()
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop to listen and to work; images at hand are finished."""
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free network and topics."""
+        self._free()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and free everything."""
+        self._free()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything, so that configuring again starts afresh."""
+        self._free()
+        return super().on_error(state)
+
+    def destroy_node(self) -> None:
+        """Stop the worker before the node goes."""
+        self._free()
+        super().destroy_node()
+
+    def _stop(self) -> None:
+        self._active = False
+        self._start_up_timer.cancel()
+        for camera in self._cameras.values():
+            camera.unsubscribe()
+        if self._worker is not None:
+            self._worker.stop()
+        self._worker = self._mailbox = None
+
+    def _free(self) -> None:
+        self._stop()
+        for camera in self._cameras.values():
+            camera.destroy()
+        self._cameras = {}
+        self._pipeline = None
+        self._device_warning = ""
+
+    # From image to people
+
+    def _on_image(self, camera: CameraTopics, arrived: ArrivedImage) -> None:
+        """In the executor's thread: check and store, nothing else."""
+        camera.statistics.received(self._age_ms(arrived))
+        if not self._enabled or self._mailbox is None:
+            return
+        limit = self.parameters.max_image_pixels
+        try:
+            check(arrived.image, max_pixels=limit)
+        except ImageError as error:
+            self._refuse(camera.camera, error)
+            return
+        if self._mailbox.put(camera.camera, dataclasses.replace(arrived, max_pixels=limit)):
+            camera.statistics.replaced()
+
+    def _deliver(self, arrived: ArrivedImage, frame: Frame, poses: Poses, turn: float) -> None:
+        """In the worker's thread: publish the people of one image."""
+        assert self._pipeline is not None
+        camera, engine, parameters = (
+            self._cameras[arrived.camera],
+            self._pipeline.engine,
+            self.parameters,
+        )
+        started = time.monotonic()
+        camera.publish(arrived.header, frame, poses, engine.skeleton)
+        published = time.monotonic()
+        camera.statistics.published((turn - arrived.arrived) * 1e3, self._age_ms(arrived))
+        camera.publish_annotated(
+            arrived.header,
+            frame,
+            poses,
+            engine.skeleton,
+            keypoint_threshold=parameters.draw_keypoint_threshold,
+            jpeg_quality=parameters.annotated_jpeg_quality,
+        )
+        annotated = time.monotonic()
+        own = {"publish": published - started, "annotate": annotated - published}
+        self._stages.worked({**engine.stage_times, **own})
+
+    def _age_ms(self, arrived: ArrivedImage) -> float:
+        """Milliseconds since the image was taken, by the node's clock (which may be simulated)."""
+        now = self.get_clock().now().nanoseconds
+        return (now - messages.to_stamp_ns(arrived.header)) / 1e6
+
+    def _refuse(self, camera: str, error: ImageError) -> None:
+        topics = self._cameras[camera]
+        topics.statistics.refused(error.kind, str(error))
+        if self._throttle.lets_through(camera, error.kind):
+            self.get_logger().error(f"image on {topics.topic} refused: {error}")
+
+    def _fail(self, error: Exception) -> None:
+        self._stages.failed(str(error) or type(error).__name__)
+        if self._throttle.lets_through("failure", type(error).__name__):
+            expected = isinstance(error, PoseNodeError)
+            lines = [str(error)] if expected else traceback.format_exception(error)
+            self.get_logger().error(f"an image could not be processed: {''.join(lines)}")
+
+    # Services, parameters, reports
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._enabled = request.data
+        response.success = True
+        response.message = "images are processed" if self._enabled else "images are ignored"
+        self.get_logger().info(response.message)
+        return response
+
+    def _check_parameters(self, given: list[Parameter[Any]]) -> SetParametersResult:
+        try:
+            self.parameters.changed(_values(given), active=self._active)
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _take_parameters(self, given: list[Parameter[Any]]) -> None:
+        self.parameters = self.parameters.changed(_values(given), active=self._active)
+        if self._pipeline is not None:
+            engine = self._pipeline.engine
+            engine.score_threshold = self.parameters.score_threshold
+            engine.iou_threshold = self.parameters.iou_threshold
+            engine.max_people = self.parameters.max_people
+
+    def _report_device(self) -> None:
+        """Say loudly that a GPU was hoped for and is not used."""
+        assert self._pipeline is not None
+        if self.parameters.device != "auto" or self._pipeline.engine.device != "cpu":
+            return
+        from pose_node.inference.devices import why_no_cuda
+
+        reason = f"device: auto, running on the CPU: {why_no_cuda()}"
+        # Without any sign of a GPU, the CPU is what was expected.
+        if Path("/dev/nvidia0").exists() or Path("/dev/nvhost-gpu").exists():
+            self._device_warning = reason
+            self.get_logger().warning(reason)
+        else:
+            self.get_logger().info(reason)
+
+    def _check_start_up(self) -> None:
+        """Once, some seconds after activation: say why no images come."""
+        self._start_up_timer.cancel()
+        for camera in self._cameras.values():
+            reason = camera.explain_silence()
+            if reason is not None:
+                self.get_logger().warning(reason)
+
+    def _publish_diagnostics(self) -> None:
+        engine = self._pipeline.engine if self._pipeline is not None else None
+        report = NodeReport(
+            state=self._state_name(),
+            enabled=self._enabled,
+            model=engine.model_name if engine else "",
+            device=engine.device if engine else "",
+            device_description=engine.device_description if engine else "",
+            half=self.parameters.half,
+            device_warning=self._device_warning,
+            stages_ms=self._stages.stages_ms(),
+            failing=self._stages.failing,
+            failures=self._stages.failures,
+            last_failure=self._stages.last_failure,
+        )
+        cameras = {camera.topic: camera.statistics.report() for camera in self._cameras.values()}
+        self._diagnostics.publish(
+            to_diagnostics(
+                self.get_clock().now().to_msg(), self.get_fully_qualified_name(), report, cameras
+            )
+        )
+
+    def _state_name(self) -> str:
+        if self._active:
+            return "active"
+        return "inactive" if self._pipeline is not None else "unconfigured"
+
+
+def _values(given: Sequence[Parameter[Any]]) -> dict[str, Any]:
+    return {parameter.name: parameter.value for parameter in given}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until Ctrl-C, SIGTERM or the end of the context.
+
+    Args:
+        args: command line without the program's name; that of the process by default.
+
+    Returns:
+        The exit code: 0 after a clean end, 1 if the node cannot start.
+    """
+    warnings = prepare_process()
+    node: PoseNode | None = None
+    try:
+        rclpy.init(args=None if args is None else ["pose_node", *args])
+        node = PoseNode()
+        for warning in warnings:
+            node.get_logger().warning(warning)
+        if node.parameters.autostart and not _walk_to_active(node):
+            return 1
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except (ValueError, ParameterException) as error:
+        print(f"pose_node: error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+def _walk_to_active(node: PoseNode) -> bool:
+    """Configure and activate; whether that worked."""
+    success = TransitionCallbackReturn.SUCCESS
+    return node.trigger_configure() == success and node.trigger_activate() == success
+
+
+if __name__ == "__main__":
+    sys.exit(main())

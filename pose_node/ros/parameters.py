@@ -1,0 +1,278 @@
+"""Every parameter of the node, once: name, default, meaning, range and when it may change.
+
+The node declares itself from this dataclass, `config/pose_node.yaml` is generated from it
+(``python -m pose_node.ros.parameters > config/pose_node.yaml``) and the launch file takes its
+arguments from it. ROS is imported only to declare, so that the rest works without it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rcl_interfaces.msg import ParameterDescriptor
+    from rclpy.node import Node
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a parameter means and accepts.
+
+    Attributes:
+        description: one line for people.
+        minimum, maximum, step: the range of a number; step 0 means any number between.
+        pattern: regular expression that a text, or every text of a list, must match.
+        expected: the pattern in words.
+        fixed: may change only while the node is not active.
+        at_start: is read once, when the process starts.
+    """
+
+    description: str
+    minimum: float = 0
+    maximum: float = 0
+    step: int = 0
+    pattern: str = ""
+    expected: str = ""
+    fixed: bool = False
+    at_start: bool = False
+
+
+def _parameter(default: Any, description: str, **rule: Any) -> Any:
+    return field(default=default, metadata={"rule": Rule(description, **rule)})
+
+
+@dataclass(frozen=True)
+class NodeParameters:
+    """The parameters of one node; refuses wrong values with a ValueError that says what is right.
+
+    All may change while the node runs and hold from the next frame on, except those whose
+    description says otherwise.
+    """
+
+    model: str = _parameter(
+        "yolo11n-pose",
+        "Name of a model that `pose-node fetch` has put in the cache, or the path of a model file.",
+        pattern=r".+",
+        expected="a name or a path",
+        fixed=True,
+    )
+    device: str = _parameter(
+        "auto",
+        "Where the network runs: auto (CUDA if there, else the CPU), cpu, cuda or cuda:N.",
+        pattern=r"auto|cpu|cuda(:\d+)?",
+        expected="auto, cpu, cuda or cuda:N",
+        fixed=True,
+    )
+    half: bool = _parameter(
+        False, "Compute in 16-bit floating point; faster on most GPUs.", fixed=True
+    )
+    image_size: int = _parameter(
+        640,
+        "Longer side of the network's input, pixels; larger finds smaller people and takes longer.",
+        minimum=32,
+        maximum=4096,
+        step=32,
+        fixed=True,
+    )
+    auto_fetch: bool = _parameter(
+        False, "Download a known model that is not in the cache, when configuring.", fixed=True
+    )
+    cameras: tuple[str, ...] = _parameter(
+        ("",),
+        "Names of the cameras; each has its topics under its name, and all share one network. "
+        "The empty name stands for a single camera without prefix.",
+        pattern=r"([A-Za-z_]\w*(/[A-Za-z_]\w*)*)?",
+        expected="names of letters, digits and underscores, parts joined by /, such as front",
+        fixed=True,
+    )
+    image_transport: str = _parameter(
+        "raw",
+        "Which images to receive: raw (topic image_raw) or compressed (image_raw/compressed).",
+        pattern=r"raw|compressed",
+        expected="raw or compressed",
+        fixed=True,
+    )
+    max_image_pixels: int = _parameter(
+        100_000_000,
+        "Images with more pixels are refused unread.",
+        minimum=1,
+        maximum=2**31 - 1,
+    )
+    score_threshold: float = _parameter(
+        0.3, "People with a lower score are not reported.", minimum=0.0, maximum=1.0
+    )
+    iou_threshold: float = _parameter(
+        0.65,
+        "Of two boxes that overlap more than this (intersection over union), the better stays.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    max_people: int = _parameter(
+        100, "At most so many people per image, the best ones.", minimum=1, maximum=1000
+    )
+    draw_keypoint_threshold: float = _parameter(
+        0.5,
+        "Keypoints with a lower score are not drawn; the messages always hold all of them.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    annotated_jpeg_quality: int = _parameter(
+        80, "Quality of image_annotated/compressed.", minimum=1, maximum=100
+    )
+    diagnostics_period: float = _parameter(
+        1.0, "Seconds between two reports on /diagnostics.", minimum=0.1, maximum=60.0, fixed=True
+    )
+    autostart: bool = _parameter(
+        True, "Configure and activate without being asked (lifecycle).", at_start=True
+    )
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            _check(item.name, getattr(self, item.name), item.default, item.metadata["rule"])
+        if len(set(self.cameras)) != len(self.cameras) or not self.cameras:
+            raise ValueError(
+                f"cameras must be different names, at least one, got {list(self.cameras)}"
+            )
+        if "" in self.cameras and len(self.cameras) > 1:
+            raise ValueError(
+                f"cameras must all have a name if there are several, got {list(self.cameras)}"
+            )
+
+    def changed(self, values: dict[str, Any], *, active: bool) -> NodeParameters:
+        """A copy with new values.
+
+        Args:
+            values: new values by name; names that are not parameters of this class are ignored.
+            active: the node is at work, so that fixed parameters must keep their value.
+
+        Raises:
+            ValueError: a value is wrong, or may not change now.
+        """
+        names = {item.name for item in dataclasses.fields(self)}
+        known: dict[str, Any] = {
+            name: tuple(value) or ("",) if name == "cameras" else value
+            for name, value in values.items()
+            if name in names
+        }
+        new = dataclasses.replace(self, **known)
+        if active and new.fixed_values() != self.fixed_values():
+            names = {name for name in known if getattr(new, name) != getattr(self, name)}
+            raise ValueError(
+                f"{', '.join(sorted(names & self.fixed_values().keys()))} cannot change while the "
+                "node is active: deactivate the node first, for example with "
+                "`ros2 lifecycle set NODE deactivate`"
+            )
+        return new
+
+    def fixed_values(self) -> dict[str, Any]:
+        """The values that the network and the topics are built from."""
+        return {
+            item.name: getattr(self, item.name)
+            for item in dataclasses.fields(self)
+            if item.metadata["rule"].fixed
+        }
+
+    @classmethod
+    def declare(cls, node: Node) -> NodeParameters:
+        """Declare all parameters on a node, with description and range, and read them.
+
+        Raises:
+            ValueError: a value given on the command line or in a file is wrong.
+        """
+        from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+
+        values = {}
+        for item in dataclasses.fields(cls):
+            default = list(item.default) if isinstance(item.default, tuple) else item.default
+            try:
+                parameter = node.declare_parameter(item.name, default, _descriptor(item))
+            except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+                raise ValueError(f"{describe(item)}: {error}") from error
+            values[item.name] = parameter.value
+        return cls().changed(values, active=False)
+
+
+def describe(item: dataclasses.Field[Any]) -> str:
+    """One line for people: name, type and accepted values of one parameter."""
+    rule: Rule = item.metadata["rule"]
+    accepted = f"{type(item.default).__name__}"
+    if isinstance(item.default, tuple):
+        accepted = "list of str"
+    if rule.maximum:
+        accepted += f", {rule.minimum} to {rule.maximum}"
+        accepted += f" in steps of {rule.step}" if rule.step > 1 else ""
+    elif rule.expected:
+        accepted += f", {rule.expected}"
+    return f"{item.name} ({accepted})"
+
+
+def to_yaml() -> str:
+    """The parameter file with every parameter, its meaning, range and default."""
+    lines = [
+        "# Every parameter of pose_node with its default.",
+        "# Generated by `python -m pose_node.ros.parameters`: change it in parameters.py.",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    for item in dataclasses.fields(NodeParameters):
+        rule: Rule = item.metadata["rule"]
+        lines += [f"    # {rule.description}", f"    # {describe(item)}; {_when(rule)}"]
+        lines += [f"    {item.name}: {_yaml_value(item.default)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _yaml_value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(f'"{name}"' for name in value) + "]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _when(rule: Rule) -> str:
+    if rule.at_start:
+        return "read once at the start"
+    return "fixed while active" if rule.fixed else "live"
+
+
+def _check(name: str, value: Any, default: Any, rule: Rule) -> None:
+    """Refuse a value of the wrong type, out of range or of the wrong form."""
+    if type(value) is not type(default):
+        hint = f", write {value}.0" if (type(value), type(default)) == (int, float) else ""
+        raise ValueError(f"{name} must be a {type(default).__name__}, got {value!r}{hint}")
+    if rule.maximum and not rule.minimum <= value <= rule.maximum:
+        raise ValueError(f"{name} must be {rule.minimum} to {rule.maximum}, got {value}")
+    if rule.step and (value - rule.minimum) % rule.step:
+        raise ValueError(f"{name} must be a multiple of {rule.step}, got {value}")
+    texts = value if isinstance(value, tuple) else (value,)
+    if rule.pattern and not all(
+        isinstance(text, str) and re.fullmatch(rule.pattern, text) for text in texts
+    ):
+        raise ValueError(f"{name} must be {rule.expected}, got {value!r}")
+
+
+def _descriptor(item: dataclasses.Field[Any]) -> ParameterDescriptor:
+    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+    rule: Rule = item.metadata["rule"]
+    descriptor = ParameterDescriptor(
+        description=rule.description,
+        additional_constraints=f"{describe(item)}; {_when(rule)}",
+        read_only=rule.at_start,
+    )
+    if rule.maximum and isinstance(item.default, int):
+        descriptor.integer_range = [
+            IntegerRange(from_value=int(rule.minimum), to_value=int(rule.maximum), step=rule.step)
+        ]
+    elif rule.maximum:
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=rule.minimum, to_value=rule.maximum, step=0.0)
+        ]
+    # An empty list has no type in ROS, and `cameras: []` must be possible.
+    descriptor.dynamic_typing = isinstance(item.default, tuple)
+    return descriptor
+
+
+if __name__ == "__main__":
+    print(to_yaml(), end="")

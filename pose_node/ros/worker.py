@@ -1,0 +1,92 @@
+"""The one thread that owns the device: newest images in, people out. No ROS here."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from pose_node.errors import ImageError
+from pose_node.poses import Frame, Poses
+from pose_node.ros.mailbox import Mailbox
+
+
+class Arrival(Protocol):
+    """An image that was checked and stored, and has not been decoded yet."""
+
+    @property
+    def camera(self) -> str:
+        """Key of its camera."""
+
+    def to_frame(self) -> Frame:
+        """Decode it. Raises ImageError."""
+
+
+ArrivalType = TypeVar("ArrivalType", bound=Arrival)
+
+
+class Worker(Generic[ArrivalType]):
+    """Takes the newest images from a mailbox, runs the pipeline on them, hands on the people.
+
+    Args:
+        mailbox: where the images come from; closing it ends the work.
+        pipeline: frames to people.
+        deliver: called with every image, its people, and when its turn came (`time.monotonic`).
+        refuse: called with every image that cannot be decoded.
+        fail: called with every error of the pipeline or of `deliver`; the work goes on.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox[ArrivalType],
+        pipeline: Callable[[Sequence[Frame]], Sequence[tuple[Frame, Poses]]],
+        *,
+        deliver: Callable[[ArrivalType, Frame, Poses, float], None],
+        refuse: Callable[[ArrivalType, ImageError], None],
+        fail: Callable[[Exception], None],
+    ) -> None:
+        self._mailbox = mailbox
+        self._pipeline = pipeline
+        self._deliver = deliver
+        self._refuse = refuse
+        self._fail = fail
+        self._thread = threading.Thread(target=self._work, name="pose worker", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the images at hand and end the thread."""
+        self._mailbox.close()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while arrivals := self._mailbox.take():
+            turn = time.monotonic()
+            decoded = [pair for pair in map(self._decode, arrivals.values()) if pair is not None]
+            if not decoded:
+                continue
+            if not self._run(decoded, turn) and len(decoded) > 1:
+                # One image may have spoilt the batch: the others shall not suffer.
+                for pair in decoded:
+                    self._run([pair], turn)
+
+    def _decode(self, arrival: ArrivalType) -> tuple[ArrivalType, Frame] | None:
+        try:
+            return arrival, arrival.to_frame()
+        except ImageError as error:
+            self._refuse(arrival, error)
+            return None
+
+    def _run(self, decoded: Sequence[tuple[ArrivalType, Frame]], turn: float) -> bool:
+        """Find and deliver the people. Returns whether they were found."""
+        try:
+            results = self._pipeline([frame for _, frame in decoded])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next image gets its chance
+            self._fail(error)
+            return False
+        for (arrival, _), (frame, poses) in zip(decoded, results, strict=True):
+            try:
+                self._deliver(arrival, frame, poses, turn)
+            except Exception as error:  # noqa: BLE001 - likewise
+                self._fail(error)
+        return True
