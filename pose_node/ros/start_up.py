@@ -47,7 +47,7 @@ def explain_silence(
             )
     names = ", ".join(sorted({publisher.node_name for publisher in publishers}))
     return start + (
-        f"{len(publishers)} publisher there ({names}), but it sends nothing that arrives; check that "
+        f"{names} publishes it, but nothing arrives; check that "
         "the camera runs with `ros2 topic hz`, and if that sees images, the DDS settings (README, "
         "Troubleshooting)"
     )
@@ -90,7 +90,7 @@ def explain_incompatible_qos(topic: str, policy: str) -> str:
     """Say what keeps a publisher's images away."""
     return (
         f"a publisher on {topic} offers QoS that does not match this node's subscription in "
-        f"{policy}: no image of it will arrive; remove the qos_overrides parameter of this node, or "
+        f"{policy}: none of its images arrives; remove the qos_overrides parameter of this node, or "
         f"change {policy} of the publisher"
     )
 

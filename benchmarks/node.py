@@ -1,0 +1,211 @@
+"""From camera to poses across processes: rate, age, loss and cost of the node.
+
+    python benchmarks/node.py [--transport raw] [--without-profile]
+
+A camera process publishes the sample video in a loop, the node runs in a process of its own, this
+process receives the poses. Ages are from the image's stamp to the receipt of its people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+
+from pose_node.models.fetch import cached_model_path
+from pose_node.msg import PersonPoseArray, SkeletonInfo
+from pose_node.ros.messages import to_stamp_ns
+from pose_node.ros.transport import PROFILE_VARIABLES, prepare_process
+
+NAMESPACE = "/pose_node_benchmark"
+WARM_UP_SECONDS = 5.0
+
+
+class Listener(Node):
+    """Receives poses and diagnostics."""
+
+    def __init__(self) -> None:
+        super().__init__("listener", namespace=NAMESPACE)
+        self.ready = False
+        self.ages_ms: list[float] = []
+        self.people: list[int] = []
+        self.diagnostics: dict[str, str] = {}
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.create_subscription(SkeletonInfo, "skeleton_info", self._on_skeleton, latched)
+        self.create_subscription(PersonPoseArray, "poses", self._on_poses, 10)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+
+    def _on_skeleton(self, _: SkeletonInfo) -> None:
+        self.ready = True
+
+    def _on_poses(self, message: PersonPoseArray) -> None:
+        now = self.get_clock().now().nanoseconds
+        self.ages_ms.append((now - to_stamp_ns(message.header)) / 1e6)
+        self.people.append(len(message.people))
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name.startswith(NAMESPACE):
+                self.diagnostics.update({pair.key: pair.value for pair in status.values})
+
+
+def main() -> int:
+    """Measure, print a table, write JSON."""
+    options = _parse()
+    if options.without_profile:
+        # An empty setting of the user's own keeps ours away.
+        os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "DEFAULT"
+    prepare_process()
+    rclpy.init()
+    listener = Listener()
+    node = camera = None
+    try:
+        started = time.monotonic()
+        node = _start(
+            *("pose_node.ros.node", "--ros-args", "-r", f"__ns:={NAMESPACE}"),
+            *("-p", f"model:={options.model}", "-p", f"image_transport:={options.transport}"),
+        )
+        while not listener.ready:
+            rclpy.spin_once(listener, timeout_sec=0.1)
+            if node.poll() is not None:
+                raise SystemExit(f"the node ended with code {node.returncode}")
+        ready_seconds = time.monotonic() - started
+        camera = _start(
+            *("pose_node.ros.camera", options.video, "--loop", "--rate", str(options.rate)),
+            *("--size", options.size, "--transport", options.transport),
+            *("--reliability", options.reliability, "--ros-args", "-r", f"__ns:={NAMESPACE}"),
+        )
+        result = _measure(listener, node, camera, options.seconds)
+        result["seconds from start to ready"] = ready_seconds
+    finally:
+        for process in (camera, node):
+            if process is not None:
+                process.send_signal(signal.SIGINT)
+                process.wait(20)
+        listener.destroy_node()
+        rclpy.try_shutdown()
+    result |= {
+        "command": " ".join([Path(sys.executable).name, *sys.argv]),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        "settings": {key: str(value) for key, value in vars(options).items()},
+        "profile": not options.without_profile,
+    }
+    _print(result)
+    if options.json:
+        Path(options.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default="yolo11n-pose")
+    parser.add_argument("--video", default=str(cached_model_path("sample-video")))
+    parser.add_argument("--size", default="1280x720", help="of the images, WIDTHxHEIGHT")
+    parser.add_argument("--rate", type=float, default=30.0, help="images a second")
+    parser.add_argument("--transport", choices=("raw", "compressed"), default="raw")
+    parser.add_argument("--reliability", choices=("reliable", "best_effort"), default="reliable")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of measuring")
+    parser.add_argument(
+        "--without-profile",
+        action="store_true",
+        help=f"leave DDS at its defaults (or set {' or '.join(PROFILE_VARIABLES)} yourself)",
+    )
+    parser.add_argument("--json", help="write the result there")
+    return parser.parse_args()
+
+
+def _start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", module, *arguments])
+
+
+def _measure(
+    listener: Listener,
+    node: subprocess.Popen[bytes],
+    camera: subprocess.Popen[bytes],
+    seconds: float,
+) -> dict[str, Any]:
+    _spin(listener, lambda: len(listener.ages_ms) > 0, 60.0)
+    _spin(listener, lambda: False, WARM_UP_SECONDS)
+    listener.ages_ms.clear()
+    listener.people.clear()
+    before = {"node": _cpu_seconds(node.pid), "camera": _cpu_seconds(camera.pid)}
+    counts = _counts(listener)
+    started = time.monotonic()
+    _spin(listener, lambda: False, seconds)
+    elapsed = time.monotonic() - started
+    after = {"node": _cpu_seconds(node.pid), "camera": _cpu_seconds(camera.pid)}
+    counted = {name: value - counts[name] for name, value in _counts(listener).items()}
+    if not listener.ages_ms:
+        raise SystemExit("no poses were received")
+    p50, p95, p99 = np.percentile(listener.ages_ms, (50, 95, 99))
+    stages = {
+        name.removesuffix(" ms p50/p95"): float(value.split(" / ")[0])
+        for name, value in listener.diagnostics.items()
+        if name.endswith(" ms p50/p95") and value != "-"
+    }
+    return {
+        "poses per second": len(listener.ages_ms) / elapsed,
+        "people in an image": float(np.mean(listener.people)),
+        "age ms": {"p50": float(p50), "p95": float(p95), "p99": float(p99)},
+        "images, by the node's count": counted,
+        "stages ms p50": stages,
+        "cpu ms per second": {
+            name: 1e3 * (after[name] - before[name]) / elapsed for name in before
+        },
+        "node memory MB": _memory_mb(node.pid),
+    }
+
+
+def _spin(listener: Listener, done: Any, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not done() and time.monotonic() < end:
+        rclpy.spin_once(listener, timeout_sec=max(0.0, min(0.5, end - time.monotonic())))
+
+
+def _counts(listener: Listener) -> dict[str, int]:
+    names = ("received", "published", "replaced", "lost", "refused")
+    return {name: int(listener.diagnostics.get(name, 0)) for name in names}
+
+
+def _cpu_seconds(process_id: int) -> float:
+    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _memory_mb(process_id: int) -> float:
+    for line in Path(f"/proc/{process_id}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def _print(result: dict[str, Any]) -> None:
+    print(f"node, {result['settings']['transport']} images, {result['machine']}")
+    for name, value in result.items():
+        if name in ("command", "machine", "settings"):
+            continue
+        if isinstance(value, dict):
+            text = ", ".join(
+                f"{key} {item:.1f}" if isinstance(item, float) else f"{key} {item}"
+                for key, item in value.items()
+            )
+        else:
+            text = f"{value:.1f}" if isinstance(value, float) else str(value)
+        print(f"  {name:30} {text}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
