@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections import defaultdict
@@ -18,6 +17,7 @@ from pose_node.errors import ImageError
 from pose_node.inference.devices import describe_device, resolve_device
 from pose_node.inference.letterbox import Letterbox
 from pose_node.inference.nms import non_maximum_suppression
+from pose_node.inference.recorded import REPETITIONS, RecordedNetwork
 from pose_node.models import load_network
 from pose_node.models.fetch import resolve_model
 from pose_node.poses import ChannelOrder, Poses, Skeleton
@@ -88,6 +88,7 @@ class PoseEngine:
         self.max_people = max_people
         self.stage_times: dict[str, float] = {}
         self._device = torch.device(device)
+        self._recorded = RecordedNetwork(network) if self._device.type == "cpu" else None
         self._dtype = torch.float16 if half else torch.float32
 
     @classmethod
@@ -188,12 +189,14 @@ class PoseEngine:
         self._max_people = value
 
     def warm_up(self, height: int = 720, width: int = 1280) -> None:
-        """Run once on a grey image, so that the first real one does not pay for the set-up.
+        """Run on a grey image, so that the first real ones do not pay for the set-up.
 
         Args:
             height, width: size of the images to come, in pixels.
         """
-        self([np.full((height, width, 3), 114, np.uint8)])
+        image = np.full((height, width, 3), 114, np.uint8)
+        for _ in range(2 * REPETITIONS):  # until the graph is recorded and has optimised itself
+            self([image])
 
     def __call__(
         self,
@@ -259,16 +262,20 @@ class PoseEngine:
         """Rows above the threshold, and for each the image of the batch that it belongs to."""
         batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
         batch = batch.to(self._dtype).mul_(1 / 255)
-        with _exact_convolutions(self._device):
-            raw = self.network(batch)
-        if self.half:  # float16 cannot tell neighbouring pixels apart beyond 1024
-            raw = [type(maps)(*(part.float() for part in maps)) for maps in raw]
-        decoded = self.network.decode(raw)
+        decoded = self._recorded(batch) if self._recorded else self._decode_on_gpu(batch)
         scores = decoded[..., 4 : 4 + self.network.num_classes].amax(2)
         image_index, anchor = (scores > self.score_threshold).nonzero(as_tuple=True)
         rows = decoded[image_index, anchor]
         packed = torch.cat((image_index[:, None].to(rows.dtype), rows), 1).cpu().numpy()
         return packed[:, 0].astype(np.int64), packed[:, 1:]
+
+    def _decode_on_gpu(self, batch: Tensor) -> Tensor:
+        # By default, float32 convolutions on a GPU are rounded to 10 bits of mantissa.
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            raw = self.network(batch)
+        if self.half:  # float16 cannot tell neighbouring pixels apart beyond 1024
+            raw = [type(maps)(*(part.float() for part in maps)) for maps in raw]
+        return self.network.decode(raw)
 
     def _to_poses(self, rows: np.ndarray, box: Letterbox) -> Poses:
         """Suppress duplicates among decoded rows of one image, and go back to its pixels."""
@@ -331,10 +338,3 @@ def _draw(
         if order == "bgr":  # after scaling, when the image is small
             cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB, dst=canvas)
     return pixels
-
-
-def _exact_convolutions(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Keep float32 convolutions on a GPU in float32: by default they are rounded to 10 bits."""
-    if device.type == "cuda":
-        return torch.backends.cudnn.flags(allow_tf32=False)
-    return contextlib.nullcontext()

@@ -1,0 +1,96 @@
+"""Runs a network on the CPU as a recorded graph, without the Python between its operators.
+
+A YOLO network of the smallest size is some five hundred short operators. Between them Python takes
+long enough for torch's worker threads to fall asleep, and waking them costs more than Python
+itself: recorded, the same operators with the same results take three quarters of the time
+(benchmarks/RESULTS.md). A graph belongs to one shape of input, so only shapes that come again are
+recorded, and the least recently used one is given up for a new one.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+REPETITIONS = 3
+"""Calls with the same shape after which it is worth recording."""
+
+MAX_GRAPHS = 4
+"""Each keeps a copy of the weights."""
+
+
+class Network(Protocol):
+    """What is needed of a network; `pose_node.models.PoseNetwork` is one."""
+
+    def __call__(self, batch: Tensor) -> Any:
+        """Raw maps."""
+
+    def decode(self, raw: Any) -> Tensor:
+        """Raw maps to rows."""
+
+
+class _Decoded(nn.Module):
+    """Network and decoding in one, as recording wants it."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+        self.eval()
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return self.network.decode(self.network(batch))
+
+
+class RecordedNetwork:
+    """Calls a network and decodes its maps, from a recorded graph where the shape is familiar.
+
+    Args:
+        network: on the CPU, in eval mode, its weights final.
+
+    Attributes:
+        why_not: why nothing is recorded any more; None as long as recording works.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.why_not: str | None = None
+        self._module = _Decoded(network)
+        self._seen: Counter[tuple[int, ...]] = Counter()
+        self._graphs: OrderedDict[tuple[int, ...], Callable[[Tensor], Tensor]] = OrderedDict()
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """Decoded rows of a batch; the same numbers whether recorded or not.
+
+        Args:
+            batch: (B, 3, H, W) float32, channels last.
+
+        Returns:
+            (B, A, 4 + classes + K * dimensions), see `PoseNetwork.decode`.
+        """
+        shape = tuple(batch.shape)
+        graph = self._graphs.get(shape)
+        if graph is not None:
+            self._graphs.move_to_end(shape)
+            return graph(batch)
+        self._seen[shape] += 1
+        if self._seen[shape] >= REPETITIONS and self.why_not is None:
+            self._record(shape, batch)
+        return self._module(batch)
+
+    def _record(self, shape: tuple[int, ...], batch: Tensor) -> None:
+        try:
+            with warnings.catch_warnings():
+                # torch recommends its compiler instead, which needs a C++ compiler at run time.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                traced = torch.jit.trace(self._module, batch, check_trace=False)  # type: ignore[no-untyped-call]
+                self._graphs[shape] = torch.jit.freeze(traced)
+        except (RuntimeError, AttributeError, NotImplementedError) as error:
+            self.why_not = f"torch {torch.__version__} cannot record the network: {error}"
+            return
+        del self._seen[shape]
+        if len(self._graphs) > MAX_GRAPHS:
+            self._graphs.popitem(last=False)
