@@ -117,7 +117,7 @@ def _draw_limbs(
         if segment is None:
             continue
         # A dark rim keeps the limb readable on a background of its own colour.
-        for limb_color, width in ((OUTLINE, thickness + 2), (color, thickness + 0)):
+        for limb_color, width in ((OUTLINE, thickness + 2), (color, thickness)):
             cv2.line(canvas, *segment, limb_color, width, lineType=cv2.LINE_AA, shift=_SHIFT)
 
 
@@ -125,7 +125,7 @@ def _draw_joints(
     canvas: np.ndarray, joints: Iterable[tuple[np.ndarray, Color]], thickness: int
 ) -> None:
     height, width = canvas.shape[:2]
-    radius = (thickness + 1) << _SHIFT
+    radius = (thickness + 2) << _SHIFT
     for point, color in joints:
         if not (0 <= point[0] <= width and 0 <= point[1] <= height):
             continue
