@@ -149,6 +149,7 @@ class CameraTopics:
         if self.statistics.report().received or self._subscription is None:
             return None
         return start_up.explain_silence(
+            self._topic,
             self.topic,
             start_up.COMPRESSED if self._compressed else start_up.RAW,
             self._subscription.qos_profile,

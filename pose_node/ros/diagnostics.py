@@ -98,11 +98,11 @@ def _camera_status(
         level, message = DiagnosticStatus.WARN, f"no images any more: see what publishes {topic}"
     elif report.silent:
         level, message = DiagnosticStatus.WARN, f"no images yet: see what publishes {topic}"
-    elif report.rate_out == 0 and refused:
+    elif report.rate_out == 0 and report.rate_refused:
         level, message = DiagnosticStatus.ERROR, f"all images are refused: {report.last_error}"
     elif report.rate_out == 0:
         level, message = DiagnosticStatus.WARN, "images arrive, but none was processed yet"
-    elif refused:
+    elif report.rate_refused:
         level, message = DiagnosticStatus.WARN, f"{refused} refused, last: {report.last_error}"
     else:
         level, message = DiagnosticStatus.OK, f"{report.rate_out:.1f} images/s"

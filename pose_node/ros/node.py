@@ -7,10 +7,13 @@ deactivating stops, cleaning up frees the network. It walks to active by itself 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,7 @@ from pose_node.ros.transport import prepare_process
 from pose_node.ros.worker import Worker
 
 LoadPipeline = Callable[[NodeParameters], PosePipeline]
+Transition = Callable[["PoseNode", LifecycleState], TransitionCallbackReturn]
 
 
 def load_pipeline(parameters: NodeParameters) -> PosePipeline:
@@ -70,6 +74,21 @@ def load_pipeline(parameters: NodeParameters) -> PosePipeline:
     return PosePipeline(engine)
 
 
+def _with_reason(transition: Transition) -> Transition:
+    """rclpy swallows what a transition raises without a word: log it."""
+
+    @functools.wraps(transition)
+    def run(node: PoseNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not stay unknown
+            lines = "".join(traceback.format_exception(error))
+            node.get_logger().error(f"cannot {transition.__name__.removeprefix('on_')}: {lines}")
+            return TransitionCallbackReturn.ERROR
+
+    return run
+
+
 class PoseNode(LifecycleNode):
     """Finds the people in the images of one or several cameras.
 
@@ -80,11 +99,19 @@ class PoseNode(LifecycleNode):
 
     def __init__(self, load: LoadPipeline = load_pipeline, **arguments: Any) -> None:
         super().__init__("pose_node", **arguments)
-        self.parameters = NodeParameters.declare(self)
+        try:
+            self.parameters = NodeParameters.declare(self)
+        except Exception:
+            super().destroy_node()  # ours would expect a complete node
+            raise
         self._load = load
         self._enabled = True
         self._active = False
         self._device_warning = ""
+        self._built_from: dict[str, Any] = {}
+        # Owns the device: it loads the network, too. torch keeps a pool of threads for every thread
+        # that ever computed, and with more of them than processors each operator takes longer.
+        self._device_thread: ThreadPoolExecutor | None = None
         self._pipeline: PosePipeline | None = None
         self._cameras: dict[str, CameraTopics] = {}
         self._mailbox: Mailbox[ArrivedImage] | None = None
@@ -94,7 +121,7 @@ class PoseNode(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Reports must come also while simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(
+        self._diagnostics_timer = self.create_timer(
             self.parameters.diagnostics_period, self._publish_diagnostics, clock=steady
         )
         self._start_up_timer = self.create_timer(
@@ -108,13 +135,23 @@ class PoseNode(LifecycleNode):
 
     # Lifecycle
 
+    @_with_reason
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the network and make the topics."""
+        if not self._build():
+            return TransitionCallbackReturn.FAILURE
+        return super().on_configure(state)
+
+    def _build(self) -> bool:
+        """Network and topics as the parameters say; whether that worked."""
         try:
-            self._pipeline = self._load(self.parameters)
+            self._device_thread = ThreadPoolExecutor(1, "pose worker")
+            self._pipeline = self._device_thread.submit(self._load, self.parameters).result()
         except (PoseNodeError, ValueError) as error:
             self.get_logger().error(f"cannot configure: {error}")
-            return TransitionCallbackReturn.FAILURE
+            self._free()
+            return False
+        self._built_from = self.parameters.fixed_values()
         engine = self._pipeline.engine
         self._report_device()
         self._stages = StageStatistics()
@@ -128,11 +165,17 @@ class PoseNode(LifecycleNode):
             f"{engine.model_name} on {engine.device} ({engine.device_description}), listening to "
             f"{', '.join(camera.topic for camera in self._cameras.values())} once active"
         )
-        return super().on_configure(state)
+        return True
 
+    @_with_reason
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start to listen and to work."""
+        if self._built_from != self.parameters.fixed_values():  # changed since then
+            self._free()
+            if not self._build():
+                return TransitionCallbackReturn.ERROR
         assert self._pipeline is not None
+        assert self._device_thread is not None
         self._mailbox = Mailbox()
         self._worker = Worker(
             self._mailbox,
@@ -140,6 +183,7 @@ class PoseNode(LifecycleNode):
             deliver=self._deliver,
             refuse=lambda arrived, error: self._refuse(arrived.camera, error),
             fail=self._fail,
+            thread=self._device_thread,
         )
         for camera in self._cameras.values():
             camera.subscribe(self._on_image)
@@ -187,6 +231,9 @@ class PoseNode(LifecycleNode):
             camera.destroy()
         self._cameras = {}
         self._pipeline = None
+        if self._device_thread is not None:
+            self._device_thread.shutdown()
+        self._device_thread = None
         self._device_warning = ""
 
     # From image to people
@@ -230,9 +277,12 @@ class PoseNode(LifecycleNode):
         self._stages.worked({**engine.stage_times, **own})
 
     def _age_ms(self, arrived: ArrivedImage) -> float:
-        """Milliseconds since the image was taken, by the node's clock (which may be simulated)."""
-        now = self.get_clock().now().nanoseconds
-        return (now - messages.to_stamp_ns(arrived.header)) / 1e6
+        """Milliseconds since the image was taken, by the node's clock (which may be simulated).
+
+        NaN if the image does not say when.
+        """
+        stamp = messages.to_stamp_ns(arrived.header)
+        return (self.get_clock().now().nanoseconds - stamp) / 1e6 if stamp else math.nan
 
     def _refuse(self, camera: str, error: ImageError) -> None:
         topics = self._cameras[camera]
@@ -265,6 +315,7 @@ class PoseNode(LifecycleNode):
 
     def _take_parameters(self, given: list[Parameter[Any]]) -> None:
         self.parameters = self.parameters.changed(_values(given), active=self._active)
+        self._diagnostics_timer.timer_period_ns = int(self.parameters.diagnostics_period * 1e9)
         if self._pipeline is not None:
             engine = self._pipeline.engine
             engine.score_threshold = self.parameters.score_threshold

@@ -123,7 +123,7 @@ class NodeParameters:
         80, "Quality of image_annotated/compressed.", minimum=1, maximum=100
     )
     diagnostics_period: float = _parameter(
-        1.0, "Seconds between two reports on /diagnostics.", minimum=0.1, maximum=60.0, fixed=True
+        1.0, "Seconds between two reports on /diagnostics.", minimum=0.1, maximum=60.0
     )
     autostart: bool = _parameter(
         True, "Configure and activate without being asked (lifecycle).", at_start=True
@@ -152,8 +152,8 @@ class NodeParameters:
             ValueError: a value is wrong, or may not change now.
         """
         names = {item.name for item in dataclasses.fields(self)}
-        known: dict[str, Any] = {
-            name: tuple(value) or ("",) if name == "cameras" else value
+        known = {
+            name: _to_names(value) if name == "cameras" else value
             for name, value in values.items()
             if name in names
         }
@@ -198,9 +198,7 @@ class NodeParameters:
 def describe(item: dataclasses.Field[Any]) -> str:
     """One line for people: name, type and accepted values of one parameter."""
     rule: Rule = item.metadata["rule"]
-    accepted = f"{type(item.default).__name__}"
-    if isinstance(item.default, tuple):
-        accepted = "list of str"
+    accepted = _type_name(item.default)
     if rule.maximum:
         accepted += f", {rule.minimum} to {rule.maximum}"
         accepted += f" in steps of {rule.step}" if rule.step > 1 else ""
@@ -230,6 +228,17 @@ def _yaml_value(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _to_names(value: Any) -> Any:
+    """A list of names as a tuple; ROS gives an empty list as no value at all. Others stay wrong."""
+    if value is None or value == []:
+        return ("",)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _type_name(default: object) -> str:
+    return "list of str" if isinstance(default, tuple) else type(default).__name__
+
+
 def _when(rule: Rule) -> str:
     if rule.at_start:
         return "read once at the start"
@@ -240,7 +249,7 @@ def _check(name: str, value: Any, default: Any, rule: Rule) -> None:
     """Refuse a value of the wrong type, out of range or of the wrong form."""
     if type(value) is not type(default):
         hint = f", write {value}.0" if (type(value), type(default)) == (int, float) else ""
-        raise ValueError(f"{name} must be a {type(default).__name__}, got {value!r}{hint}")
+        raise ValueError(f"{name} must be a {_type_name(default)}, got {value!r}{hint}")
     if rule.maximum and not rule.minimum <= value <= rule.maximum:
         raise ValueError(f"{name} must be {rule.minimum} to {rule.maximum}, got {value}")
     if rule.step and (value - rule.minimum) % rule.step:

@@ -17,6 +17,7 @@ _TRANSPORTS = {RAW: "raw", COMPRESSED: "compressed"}
 
 
 def explain_silence(
+    name: str,
     topic: str,
     wanted_type: str,
     qos: QoSProfile,
@@ -26,7 +27,8 @@ def explain_silence(
     """Say why no image has come and what to change.
 
     Args:
-        topic: the topic that the node listens to, fully resolved.
+        name: what the node calls the topic that it listens to, before remapping.
+        topic: the same, fully resolved.
         wanted_type: `RAW` or `COMPRESSED`.
         qos: what the node's subscription asks for.
         publishers: who publishes on that topic.
@@ -34,7 +36,7 @@ def explain_silence(
     """
     start = f"no image on {topic} ({wanted_type}) after {SECONDS:.0f} s: "
     if not publishers:
-        return start + _explain_no_publisher(topic, wanted_type, topics)
+        return start + _explain_no_publisher(name, topic, wanted_type, topics)
     types = {publisher.topic_type for publisher in publishers}
     if wanted_type not in types:
         return start + _explain_type(types)
@@ -54,26 +56,25 @@ def explain_silence(
 
 
 def _explain_no_publisher(
-    topic: str, wanted_type: str, topics: Sequence[tuple[str, Sequence[str]]]
+    name: str, topic: str, wanted_type: str, topics: Sequence[tuple[str, Sequence[str]]]
 ) -> str:
     base = topic.removesuffix("/compressed")
     others = sorted(
-        name
-        for name, types in topics
-        if wanted_type in types and name != topic and "image_annotated" not in name
+        other
+        for other, types in topics
+        if wanted_type in types and other != topic and "image_annotated" not in other
     )
-    for name, types in topics:
-        if name in (base, f"{base}/compressed") and name != topic:
+    for other, types in topics:
+        if other in (base, f"{base}/compressed") and other != topic:
             transport = next((_TRANSPORTS[kind] for kind in types if kind in _TRANSPORTS), None)
             if transport:
                 return (
-                    f"nothing publishes it, but {name} is there: set image_transport: {transport}"
+                    f"nothing publishes it, but {other} is there: set image_transport: {transport}"
                 )
     if others:
         return (
             f"nothing publishes it; such images are on {', '.join(others[:5])}: remap with "
-            f"`--ros-args -r image_raw:={others[0].removesuffix('/compressed')}` or the launch "
-            "argument `image`"
+            f"`--ros-args -r {name}:={others[0]}` or the launch argument `image`"
         )
     return "nothing publishes it, nor such images on any other topic: start a camera"
 
@@ -90,8 +91,8 @@ def explain_incompatible_qos(topic: str, policy: str) -> str:
     """Say what keeps a publisher's images away."""
     return (
         f"a publisher on {topic} offers QoS that does not match this node's subscription in "
-        f"{policy}: none of its images arrives; remove the qos_overrides parameter of this node, or "
-        f"change {policy} of the publisher"
+        f"{policy}: none of its images arrives; remove the qos_overrides parameter of this node, "
+        f"or change {policy} of the publisher"
     )
 
 

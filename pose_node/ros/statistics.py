@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -31,11 +32,12 @@ class Window:
         return len(self._values) / min(WINDOW_SECONDS, max(self._now() - self._started, 1e-3))
 
     def percentiles(self, *percents: float) -> list[float] | None:
-        """Percentiles of the values; None without any."""
+        """Percentiles of the values, without those that are NaN; None without any."""
         self._forget()
-        if not self._values:
+        known = [value for _, value in self._values if not math.isnan(value)]
+        if not known:
             return None
-        return [float(value) for value in np.percentile([v for _, v in self._values], percents)]
+        return [float(value) for value in np.percentile(known, percents)]
 
     def _forget(self) -> None:
         oldest = self._now() - WINDOW_SECONDS
@@ -50,9 +52,9 @@ class CameraReport:
     Attributes:
         received, published, replaced, lost: images since the start: arrived, answered with poses,
             replaced by a newer one before their turn, lost by the middleware.
-        refused: images that could not be used, by kind of fault.
+        refused: images that could not be used since the start, by kind of fault.
         last_error: the latest of those faults in words.
-        rate_in, rate_out: images and answers per second.
+        rate_in, rate_out, rate_refused: images, answers and refusals per second.
         age: stamp to publication, milliseconds, p50 and p95; None without answers.
         arrival: stamp to arrival at the node, likewise.
         wait: arrival to its turn, likewise.
@@ -67,6 +69,7 @@ class CameraReport:
     last_error: str
     rate_in: float
     rate_out: float
+    rate_refused: float
     age: list[float] | None
     arrival: list[float] | None
     wait: list[float] | None
@@ -82,9 +85,10 @@ class CameraStatistics:
         self._refused: Counter[str] = Counter()
         self._last_error = ""
         self._arrivals, self._waits, self._ages = Window(now), Window(now), Window(now)
+        self._refusals = Window(now)
 
     def received(self, arrival_ms: float) -> None:
-        """An image arrived, so many milliseconds after its stamp."""
+        """An image arrived, so many milliseconds after its stamp (NaN: without one)."""
         with self._lock:
             self._counts["received"] += 1
             self._arrivals.add(arrival_ms)
@@ -103,6 +107,7 @@ class CameraStatistics:
         """An image could not be used."""
         with self._lock:
             self._refused[kind] += 1
+            self._refusals.add(1)
             self._last_error = reason
 
     def published(self, wait_ms: float, age_ms: float) -> None:
@@ -125,6 +130,7 @@ class CameraStatistics:
                 last_error=self._last_error,
                 rate_in=rate_in,
                 rate_out=self._ages.rate(),
+                rate_refused=self._refusals.rate(),
                 age=self._ages.percentiles(50, 95),
                 arrival=self._arrivals.percentiles(50, 95),
                 wait=self._waits.percentiles(50, 95),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Protocol, TypeVar
 
 from pose_node.errors import ImageError
@@ -34,7 +34,8 @@ class Worker(Generic[ArrivalType]):
         pipeline: frames to people.
         deliver: called with every image, its people, and when its turn came (`time.monotonic`).
         refuse: called with every image that cannot be decoded.
-        fail: called with every error of the pipeline or of `deliver`; the work goes on.
+        thread: runs the work: the one that loaded the network, see `PoseNode`.
+        fail: called with every other error, of decoding, the pipeline or `deliver`.
     """
 
     def __init__(
@@ -45,19 +46,19 @@ class Worker(Generic[ArrivalType]):
         deliver: Callable[[ArrivalType, Frame, Poses, float], None],
         refuse: Callable[[ArrivalType, ImageError], None],
         fail: Callable[[Exception], None],
+        thread: ThreadPoolExecutor,
     ) -> None:
         self._mailbox = mailbox
         self._pipeline = pipeline
         self._deliver = deliver
         self._refuse = refuse
         self._fail = fail
-        self._thread = threading.Thread(target=self._work, name="pose worker", daemon=True)
-        self._thread.start()
+        self._work_done = thread.submit(self._work)
 
     def stop(self) -> None:
-        """Finish the images at hand and end the thread."""
+        """Finish the images at hand and end the work; the thread stays."""
         self._mailbox.close()
-        self._thread.join()
+        self._work_done.result()
 
     def _work(self) -> None:
         while arrivals := self._mailbox.take():
@@ -75,7 +76,9 @@ class Worker(Generic[ArrivalType]):
             return arrival, arrival.to_frame()
         except ImageError as error:
             self._refuse(arrival, error)
-            return None
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next image gets its chance
+            self._fail(error)
+        return None
 
     def _run(self, decoded: Sequence[tuple[ArrivalType, Frame]], turn: float) -> bool:
         """Find and deliver the people. Returns whether they were found."""
