@@ -44,7 +44,7 @@ def explain_silence(
         compatibility, reason = qos_check_compatible(publisher.qos_profile, qos)
         if compatibility == QoSCompatibility.ERROR:
             return start + (
-                f"the QoS of {publisher.node_name} does not match this node's ({reason.strip()}); "
+                f"the QoS of {publisher.node_name} does not match this node's ({_plain(reason)}); "
                 "remove or change the qos_overrides parameter of this node"
             )
     names = ", ".join(sorted({publisher.node_name for publisher in publishers}))
@@ -53,6 +53,11 @@ def explain_silence(
         "the camera runs with `ros2 topic hz`, and if that sees images, the DDS settings (README, "
         "Troubleshooting)"
     )
+
+
+def _plain(reason: str) -> str:
+    """What rclpy says of incompatible QoS, without its level and stops."""
+    return reason.strip().removeprefix("ERROR:").strip(" ;").lower()
 
 
 def _explain_no_publisher(

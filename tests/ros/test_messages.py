@@ -1,0 +1,145 @@
+"""Messages to values and back, nothing lost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 missing: rclpy cannot be imported")
+
+from builtin_interfaces.msg import Time
+from pose_node.msg import PersonPoseArray, SkeletonInfo
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from pose_node import COCO17, Poses, Skeleton, imaging
+from pose_node.ros import messages
+from tests.conftest import make_poses
+
+pytestmark = pytest.mark.ros
+
+LARGEST = 2**31 - 1
+
+
+@pytest.fixture
+def header() -> Header:
+    return Header(stamp=Time(sec=1_700_000_000, nanosec=999_999_999), frame_id="kamera_böse/光学")
+
+
+def over_the_wire(message: PersonPoseArray) -> PersonPoseArray:
+    received = deserialize_message(serialize_message(message), PersonPoseArray)
+    assert isinstance(received, PersonPoseArray)
+    return received
+
+
+@pytest.mark.parametrize(("count", "num_keypoints"), [(1, 17), (3, 17), (2, 5), (1, 1), (100, 133)])
+def test_people_there_and_back(header: Header, count: int, num_keypoints: int) -> None:
+    poses = make_poses(count, num_keypoints=num_keypoints)
+    message = messages.to_pose_array(header, poses, width=640, height=480, skeleton="any")
+    assert message.header is header
+    received = over_the_wire(message)
+    assert received.header == header
+    assert (received.image_width, received.image_height, received.skeleton) == (640, 480, "any")
+    again = messages.to_poses(received)
+    np.testing.assert_array_equal(again.boxes_xyxy, poses.boxes_xyxy)
+    np.testing.assert_array_equal(again.scores, poses.scores)
+    np.testing.assert_array_equal(again.keypoints, poses.keypoints)
+    np.testing.assert_array_equal(again.ids, poses.ids)
+
+
+@pytest.mark.parametrize("num_keypoints", [17, 5])
+def test_nobody(header: Header, num_keypoints: int) -> None:
+    message = messages.to_pose_array(
+        header, Poses.empty(num_keypoints), width=640, height=480, skeleton="any"
+    )
+    received = over_the_wire(message)
+    assert list(received.people) == []
+    assert received.header == header
+    again = messages.to_poses(received, num_keypoints)
+    assert again.keypoints.shape == (0, num_keypoints, 3)
+    assert again.boxes_xyxy.shape == (0, 4)
+
+
+def test_extreme_values_travel(header: Header) -> None:
+    poses = Poses.from_arrays(
+        [[0, -1e30, 3e38, np.inf]],
+        [0.0],
+        [[[np.nan, -np.inf, 0], [-1e6, 1e6, 1]]],
+        [LARGEST],
+    )
+    message = messages.to_pose_array(header, poses, width=LARGEST, height=1, skeleton="keypoints2")
+    again = messages.to_poses(over_the_wire(message))
+    np.testing.assert_array_equal(again.boxes_xyxy, poses.boxes_xyxy)
+    np.testing.assert_array_equal(again.keypoints, poses.keypoints)
+    assert again.ids.tolist() == [LARGEST]
+
+
+def test_skeleton() -> None:
+    message = messages.to_skeleton_info(COCO17, Time(sec=7))
+    received = deserialize_message(serialize_message(message), SkeletonInfo)
+    assert received.header.stamp == Time(sec=7)
+    assert received.name == "coco17"
+    assert tuple(received.keypoint_names) == COCO17.keypoint_names
+    pairs = tuple(zip(received.edges[::2], received.edges[1::2], strict=True))
+    assert pairs == COCO17.edges
+    assert tuple(received.flip) == COCO17.flip
+
+
+def test_skeleton_without_limbs() -> None:
+    message = messages.to_skeleton_info(Skeleton.for_keypoints(3), Time())
+    assert list(message.edges) == []
+    assert list(message.flip) == [0, 1, 2]
+
+
+def test_stamp_to_the_nanosecond(header: Header) -> None:
+    assert messages.to_stamp_ns(header) == 1_700_000_000_999_999_999
+    assert messages.to_stamp_ns(Header()) == 0
+
+
+def test_image_message_to_image_without_a_copy() -> None:
+    message = Image(
+        width=3, height=2, encoding="mono16", step=8, is_bigendian=1, data=bytes(range(16))
+    )
+    image = messages.from_image(message)
+    assert (image.width, image.height, image.step, image.encoding) == (3, 2, 8, "mono16")
+    assert image.is_bigendian is True
+    assert image.data is message.data
+    assert bytes(memoryview(image.data)) == bytes(range(16))
+
+
+def test_compressed_message_to_image_without_a_copy() -> None:
+    message = CompressedImage(format="jpeg", data=b"\xff\xd8\xff")
+    image = messages.from_compressed_image(message)
+    assert image.format == "jpeg"
+    assert image.data is message.data
+
+
+def test_image_to_message(header: Header) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    message = messages.to_image(header, picture)
+    assert message.header is header
+    assert (message.width, message.height, message.step) == (7, 5, 21)
+    assert (message.encoding, message.is_bigendian) == ("bgr8", 0)
+    assert bytes(message.data) == picture.tobytes()
+    array, order = imaging.to_array(messages.from_image(message))
+    assert order == "bgr"
+    np.testing.assert_array_equal(array, picture)
+
+
+@pytest.mark.parametrize("view", [np.s_[:, 1:5], np.s_[::2], np.s_[:, :, ::-1], np.s_[::-1]])
+def test_image_whose_rows_do_not_lie_together(header: Header, view: tuple[slice, ...]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (6, 7, 3), np.uint8)[view]
+    message = messages.to_image(header, picture)
+    assert message.step == 3 * message.width
+    assert bytes(message.data) == picture.tobytes()
+
+
+def test_jpeg_to_message(header: Header) -> None:
+    jpeg = imaging.encode_jpeg(np.full((8, 8, 3), 90, np.uint8))
+    message = messages.to_compressed_image(header, jpeg)
+    assert message.header is header
+    assert message.format == "bgr8; jpeg compressed bgr8"
+    assert bytes(message.data) == jpeg
+    array, _ = imaging.to_array(messages.from_compressed_image(message))
+    assert array.shape == (8, 8, 3)
