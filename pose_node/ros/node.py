@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import signal
 import sys
 import time
 import traceback
@@ -27,6 +28,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import SetBool
 
 from pose_node.errors import ImageError, PoseNodeError
@@ -387,9 +389,17 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0 after a clean end, 1 if the node cannot start.
     """
     warnings = prepare_process()
+    signalled: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Only a note. rclpy's own handlers end the context at once, and with it whatever is just
+        # being made or published: an end in the middle of the start would look like a fault.
+        signal.signal(number, lambda number, _frame: signalled.append(number))
     node: PoseNode | None = None
     try:
-        rclpy.init(args=None if args is None else ["pose_node", *args])
+        rclpy.init(
+            args=None if args is None else ["pose_node", *args],
+            signal_handler_options=SignalHandlerOptions.NO,
+        )
         node = PoseNode()
         for warning in warnings:
             node.get_logger().warning(warning)
@@ -397,8 +407,9 @@ def main(args: Sequence[str] | None = None) -> int:
             return 1
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+        while not signalled and rclpy.ok():
+            executor.spin_once(timeout_sec=0.2)
+    except ExternalShutdownException:
         pass
     except (ValueError, ParameterException) as error:
         print(f"pose_node: error: {error}", file=sys.stderr)
