@@ -2,9 +2,9 @@
 
     python benchmarks/engine.py [--size 1280x720] [--peer-python ENVIRONMENT/bin/python]
 
-Images are frames of the sample video. With ``--peer-python``, the interpreter of an environment that
-has ``ultralytics`` installed, its ``predict`` runs on the same images in the same run, in turns
-(A B A B ...), so that both see the same machine.
+Images are frames of the sample video. With ``--peer-python``, the interpreter of an environment
+that has ``ultralytics`` installed, its ``predict`` runs on the same images in the same run, in
+turns (A B A B ...), so that both see the same machine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from pose_node.process_settings import tune_process
+
+tune_process()  # as the node does it; before torch is imported
 
 import cv2
 import numpy as np
@@ -78,7 +82,7 @@ def _parse() -> argparse.Namespace:
 def read_images(video: Path, width: int, height: int) -> list[np.ndarray]:
     """The first frames of a video, resized."""
     capture = cv2.VideoCapture(str(video))
-    images = []
+    images: list[np.ndarray] = []
     while len(images) < NUM_IMAGES:
         there, image = capture.read()
         if not there:

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from pose_node.msg import PersonPoseArray, SkeletonInfo
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from pose_node.models.fetch import cached_model_path
-from pose_node.msg import PersonPoseArray, SkeletonInfo
 from pose_node.ros.messages import to_stamp_ns
 from pose_node.ros.transport import PROFILE_VARIABLES, prepare_process
 

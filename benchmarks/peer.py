@@ -1,8 +1,8 @@
 """Times another program's prediction, in that program's own environment, when told to.
 
 `engine.py` starts this file with the interpreter of an environment that has ``ultralytics``
-installed (AGPL-3.0: for comparison only, never a dependency). It prints "ready", then for every line
-on standard input runs that many predictions and prints their seconds as JSON.
+installed (AGPL-3.0: for comparison only, never a dependency). It prints what it is, then for every
+line on standard input runs that many predictions and prints their seconds, as JSON.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from launch import LaunchContext, LaunchDescription
 from pose_node.ros.parameters import NodeParameters
 from pose_node.ros.transport import transport_environment
 

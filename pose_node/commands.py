@@ -21,6 +21,7 @@ from pose_node.models.fetch import (
     known_digest,
     resolve_model,
 )
+from pose_node.process_settings import tune_process
 from pose_node.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ def convert_model(options: argparse.Namespace) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Print the COCO keypoint statistics of a model."""
+    tune_process()  # before torch is imported
     from pose_node import PoseEngine
     from pose_node.evaluation import AnnotatedImages, evaluate_engine, write_json
 

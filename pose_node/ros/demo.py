@@ -253,7 +253,7 @@ def summarise(record: Record) -> str:
             "summary",
             f"  images       {record.published} published, {len(record.seen)} processed; "
             "the newest one always goes first, older ones are left out",
-            f"  people       {people.min()} to {people.max()} in an image, mean {people.mean():.2f}",
+            f"  people       {people.min()} to {people.max()} an image, mean {people.mean():.2f}",
             f"  rate         {rate} images a second",
             f"  latency      {median:.0f} ms p50, {high:.0f} ms p95, from capture to receipt",
         )

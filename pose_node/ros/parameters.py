@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from pose_node.imaging import DEFAULT_MAX_PIXELS
 
 if TYPE_CHECKING:
     from rcl_interfaces.msg import ParameterDescriptor
@@ -96,7 +99,7 @@ class NodeParameters:
         fixed=True,
     )
     max_image_pixels: int = _parameter(
-        100_000_000,
+        DEFAULT_MAX_PIXELS,
         "Images with more pixels are refused unread.",
         minimum=1,
         maximum=2**31 - 1,
@@ -222,6 +225,19 @@ def to_yaml() -> str:
     return "\n".join(lines) + "\n"
 
 
+def to_markdown() -> str:
+    """The table of parameters for the README."""
+    lines = ["| parameter | default | meaning |", "|---|---|---|"]
+    for item in dataclasses.fields(NodeParameters):
+        rule: Rule = item.metadata["rule"]
+        accepted = describe(item).removeprefix(f"{item.name} ").strip("()").replace("|", "\\|")
+        default = _yaml_value(item.default)
+        lines.append(
+            f"| `{item.name}` | `{default}` | {rule.description} *{accepted}; {_when(rule)}* |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def _yaml_value(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(f'"{name}"' for name in value) + "]"
@@ -284,4 +300,4 @@ def _descriptor(item: dataclasses.Field[Any]) -> ParameterDescriptor:
 
 
 if __name__ == "__main__":
-    print(to_yaml(), end="")
+    print(to_markdown() if "--markdown" in sys.argv else to_yaml(), end="")

@@ -1,6 +1,6 @@
-"""Prepare a process for camera images: shared memory of the middleware, and malloc.
+"""Prepare a process for camera images: shared memory of the middleware, malloc, threads.
 
-Both are process-wide settings that must be made before ROS starts, so every `main()` calls
+These are process-wide settings that must be made before ROS starts, so every `main()` calls
 `prepare_process()` first and importing this module changes nothing.
 
 Measured on two cores with Kilted, 150 images of 1280x720 at 30 Hz between two processes, median
@@ -10,7 +10,6 @@ with the profile all arrive, after 9 ms; with malloc tuned on both sides too, af
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import sys
@@ -18,6 +17,8 @@ import tempfile
 from collections.abc import Iterator, MutableMapping
 from importlib.util import find_spec
 from pathlib import Path
+
+from pose_node.process_settings import malloc_variables, tune_process
 
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 """What Fast DDS 3 and Fast DDS 2 call the variable that names their profile file."""
@@ -33,18 +34,12 @@ _FULL_SEGMENT = 64 * _MEBIBYTE
 _ENOUGH_SHARED_MEMORY = 160 * _MEBIBYTE
 _SMALLEST_SEGMENT = 8 * _MEBIBYTE
 
-# mallopt(3): blocks below 32 MiB, glibc's maximum, come from the heap instead of being mapped and
-# unmapped for every image, which costs a page fault for every 4 KiB; and freed memory is kept.
-_MALLOC_OPTIONS = ((-3, 32 * _MEBIBYTE), (-1, 128 * _MEBIBYTE), (-2, 16 * _MEBIBYTE))
-_MALLOC_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
-
 
 def prepare_process(environment: MutableMapping[str, str] | None = None) -> list[str]:
-    """Set the Fast DDS profile of this package and tune malloc. Call it before `rclpy.init`.
+    """Set the Fast DDS profile of this package and `tune_process`. Call it before `rclpy.init`.
 
     The profile is left alone where the user has chosen: a profile file (by variable or in the
-    working folder), built-in transports, or another middleware. malloc is left alone where it is
-    not glibc's or the user has set it.
+    working folder), built-in transports, or another middleware.
 
     Args:
         environment: the variables to read and set, by default those of this process.
@@ -53,13 +48,27 @@ def prepare_process(environment: MutableMapping[str, str] | None = None) -> list
         Warnings for the caller to log, each a sentence; empty if all is well.
     """
     variables = os.environ if environment is None else environment
-    _tune_malloc(variables)
+    tune_process(variables)
     if _user_has_chosen(variables):
         return []
     profile, found = _choose_profile(variables)
     if profile is not None:
         variables[_profile_variable(variables)] = str(profile)
     return found
+
+
+def transport_environment() -> dict[str, str]:
+    """What a launch file sets for processes that send or receive images, also those of others.
+
+    The profile as `prepare_process` chooses it, and the malloc settings. Empty where the user has
+    chosen.
+    """
+    variables = dict(os.environ)
+    if _user_has_chosen(variables):
+        return {}
+    profile, _ = _choose_profile(variables)
+    chosen = {} if profile is None else {_profile_variable(variables): str(profile)}
+    return chosen | malloc_variables()
 
 
 def find_profile(environment: MutableMapping[str, str] | None = None) -> Path | None:
@@ -150,17 +159,3 @@ def _write_profile(profile: Path, segment: int, folder: Path) -> Path:
 def _cache_folder(variables: MutableMapping[str, str]) -> Path:
     cache = variables.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "pose_node"
-
-
-def _tune_malloc(variables: MutableMapping[str, str]) -> bool:
-    """Whether glibc took the options."""
-    by_user = any(variables.get(name) for name in _MALLOC_VARIABLES)
-    if by_user or "glibc.malloc" in variables.get("GLIBC_TUNABLES", ""):
-        return False
-    try:
-        libc = ctypes.CDLL(None)
-    except (OSError, TypeError):
-        return False
-    if not hasattr(libc, "gnu_get_libc_version"):
-        return False
-    return all([libc.mallopt(option, value) == 1 for option, value in _MALLOC_OPTIONS])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -22,7 +20,7 @@ NEW, OLD = transport.PROFILE_VARIABLES
 def _machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Much shared memory, no profile in the working folder, malloc left alone."""
     monkeypatch.setattr(transport, "_free_shared_memory", lambda: 1 << 30)
-    monkeypatch.setattr(transport, "_tune_malloc", lambda _: True)
+    monkeypatch.setattr(transport, "tune_process", lambda _: None)
     monkeypatch.chdir(tmp_path)
 
 
@@ -159,27 +157,15 @@ class TestSystem:
         monkeypatch.setattr(transport, "_SHARED_MEMORY", tmp_path / "missing")
         assert transport._free_shared_memory() == 0
 
-    def test_malloc_options_are_taken(self) -> None:
-        code = "from pose_node.ros.transport import _tune_malloc; print(_tune_malloc({}))"
-        expected = hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
-        assert python(code).strip() == str(expected)
-
-    @pytest.mark.parametrize(
-        "environment",
-        [{"MALLOC_TOP_PAD_": "1"}, {"GLIBC_TUNABLES": "glibc.malloc.top_pad=1"}],
-    )
-    def test_malloc_settings_of_the_user_stay(self, environment: dict[str, str]) -> None:
-        assert not transport._tune_malloc(environment)
-
-    def test_malloc_of_others_is_left_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())
-        assert not transport._tune_malloc({})
-
-        def fail(_: object) -> None:
-            raise OSError("no such library")
-
-        monkeypatch.setattr(ctypes, "CDLL", fail)
-        assert not transport._tune_malloc({})
+    def test_a_launch_file_gets_profile_and_malloc(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in transport.PROFILE_VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+        chosen = transport.transport_environment()
+        (profile,) = (chosen[name] for name in transport.PROFILE_VARIABLES if name in chosen)
+        assert Path(profile).is_file()
+        assert int(chosen["MALLOC_MMAP_THRESHOLD_"]) == 32 << 20
+        monkeypatch.setenv("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp")
+        assert transport.transport_environment() == {}
 
     @pytest.mark.ros
     @pytest.mark.usefixtures("ros")

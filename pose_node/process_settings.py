@@ -1,0 +1,58 @@
+"""Settings of the whole process that make a network on the CPU faster and steadier.
+
+For programs, never for libraries: a `main` calls `tune_process` before anything imports torch. What
+the user has set by environment variables is left alone. Everything is measured in
+benchmarks/RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import MutableMapping
+
+_MEBIBYTE = 1 << 20
+
+# mallopt(3): blocks below 32 MiB, glibc's maximum, come from the heap instead of being mapped and
+# unmapped for every image and every feature map, which costs a page fault for every 4 KiB; and
+# freed memory is kept.
+_MALLOC_OPTIONS = ((-3, 32 * _MEBIBYTE), (-1, 128 * _MEBIBYTE), (-2, 16 * _MEBIBYTE))
+_MALLOC_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
+
+# How often a thread of torch's pool looks for the others before it sleeps. By default it looks for
+# milliseconds: beside any other busy process it burns the processor that the others wait for, and
+# an image takes seconds now and then.
+_SPIN_COUNT = "2000"
+_OPENMP_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+
+
+def tune_process(environment: MutableMapping[str, str] | None = None) -> None:
+    """Tune malloc and the waiting of torch's threads, as far as the user has not.
+
+    Args:
+        environment: the variables to read and set, by default those of this process.
+    """
+    variables = os.environ if environment is None else environment
+    _tune_malloc(variables)
+    if not any(variables.get(name) for name in _OPENMP_VARIABLES):
+        variables["GOMP_SPINCOUNT"] = _SPIN_COUNT
+
+
+def malloc_variables() -> dict[str, str]:
+    """The same tuning of malloc for a process that is still to be started, as its environment."""
+    threshold, trim, pad = (str(value) for _, value in _MALLOC_OPTIONS)
+    return dict(zip(_MALLOC_VARIABLES, (threshold, trim, pad), strict=True))
+
+
+def _tune_malloc(variables: MutableMapping[str, str]) -> bool:
+    """Whether glibc took the options."""
+    by_user = any(variables.get(name) for name in _MALLOC_VARIABLES)
+    if by_user or "glibc.malloc" in variables.get("GLIBC_TUNABLES", ""):
+        return False
+    try:
+        libc = ctypes.CDLL(None)
+    except (OSError, TypeError):
+        return False
+    if not hasattr(libc, "gnu_get_libc_version"):
+        return False
+    return all([libc.mallopt(option, value) == 1 for option, value in _MALLOC_OPTIONS])
