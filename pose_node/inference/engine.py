@@ -262,14 +262,14 @@ class PoseEngine:
         """Rows above the threshold, and for each the image of the batch that it belongs to."""
         batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
         batch = batch.to(self._dtype).mul_(1 / 255)
-        decoded = self._recorded(batch) if self._recorded else self._decode_on_gpu(batch)
+        decoded = self._recorded(batch) if self._recorded else self._decode_eagerly(batch)
         scores = decoded[..., 4 : 4 + self.network.num_classes].amax(2)
         image_index, anchor = (scores > self.score_threshold).nonzero(as_tuple=True)
         rows = decoded[image_index, anchor]
         packed = torch.cat((image_index[:, None].to(rows.dtype), rows), 1).cpu().numpy()
         return packed[:, 0].astype(np.int64), packed[:, 1:]
 
-    def _decode_on_gpu(self, batch: Tensor) -> Tensor:
+    def _decode_eagerly(self, batch: Tensor) -> Tensor:
         # By default, float32 convolutions on a GPU are rounded to 10 bits of mantissa.
         with torch.backends.cudnn.flags(allow_tf32=False):
             raw = self.network(batch)

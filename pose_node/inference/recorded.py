@@ -2,7 +2,7 @@
 
 A YOLO network of the smallest size is some five hundred short operators. Between them Python takes
 long enough for torch's worker threads to fall asleep, and waking them costs more than Python
-itself: recorded, the same operators with the same results take three quarters of the time
+itself: recorded, the same operators with the same results take a sixth less time
 (benchmarks/RESULTS.md). A graph belongs to one shape of input, so only shapes that come again are
 recorded, and the least recently used one is given up for a new one.
 """
