@@ -1,0 +1,264 @@
+"""The node as a process of its own: real images over DDS, its answers, its errors and its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 missing: rclpy cannot be imported")
+pytest.importorskip("pose_node.msg", reason="messages missing: build the package first")
+
+from builtin_interfaces.msg import Time
+from pose_node.msg import PersonPoseArray, SkeletonInfo
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from pose_node.poses import COCO17, Poses
+from pose_node.ros import messages
+
+pytestmark = pytest.mark.ros
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Process:
+    """A node process and what it wrote, line by line as it comes."""
+
+    def __init__(self, *parameters: str) -> None:
+        given = [text for parameter in parameters for text in ("-p", parameter)]
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "pose_node.ros.node", "--ros-args", *given],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.output = ""
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            self.output += line
+
+    def end(self, number: int | None = None) -> int:
+        """Wait for the end, after sending a signal if any; the exit code."""
+        if number is not None:
+            self.popen.send_signal(number)
+        code = self.popen.wait(timeout=60)
+        self._reader.join(timeout=60)
+        return code
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Process]]:
+    """Starts node processes and sees that none is left."""
+    started: list[Process] = []
+
+    def run(*parameters: str) -> Process:
+        started.append(Process(*parameters))
+        return started[-1]
+
+    yield run
+    for process in started:
+        if process.popen.poll() is None:
+            process.popen.kill()
+        process.end()
+        assert process.popen.stdout is not None
+        process.popen.stdout.close()
+
+
+class Robot:
+    """The other side: publishes images, keeps what comes back."""
+
+    def __init__(self, node: Node, spin_once: Callable[[float], None]) -> None:
+        self.node = node
+        self.received: dict[str, list[Any]] = {}
+        self._spin_once = spin_once
+
+    def listen(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> list[Any]:
+        """What arrives on a topic from now on."""
+        arrived: list[Any] = []
+        self.node.create_subscription(kind, topic, arrived.append, qos)
+        return arrived
+
+    def wait(self, what: Callable[[], bool], seconds: float = 60) -> bool:
+        """Spin until something holds; whether it did in time."""
+        end = time.monotonic() + seconds
+        while not what():
+            if time.monotonic() > end:
+                return False
+            self._spin_once(0.02)
+        return True
+
+
+@pytest.fixture
+def robot(ros: Any) -> Iterator[Robot]:
+    from rclpy.executors import SingleThreadedExecutor
+
+    node = ros.create_node("robot")
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    yield Robot(node, lambda seconds: executor.spin_once(timeout_sec=seconds))
+    executor.shutdown()
+    node.destroy_node()
+
+
+def header(number: int) -> Header:
+    return Header(
+        stamp=Time(sec=-5 + number, nanosec=999_999_999 - number), frame_id=f"optical_{number}"
+    )
+
+
+def coco_images(shared: Path, count: int) -> list[np.ndarray]:
+    paths = sorted((shared / "data/coco/val2017").glob("*.jpg"))[:count]
+    return [cv2.imread(str(path)) for path in paths]
+
+
+def assert_same_people(found: Poses, expected: Poses) -> None:
+    assert len(found) == len(expected)
+    np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=0.05)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
+    np.testing.assert_allclose(found.keypoints[..., :2], expected.keypoints[..., :2], atol=0.1)
+    np.testing.assert_allclose(found.keypoints[..., 2], expected.keypoints[..., 2], atol=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_coco_images_over_dds_give_the_poses_of_the_engine(
+    start: Callable[..., Process], robot: Robot, shared: Path, yolo11n_pose: Path, transport: str
+) -> None:
+    from pose_node import PoseEngine
+
+    images = coco_images(shared, 12)
+    jpegs = [cv2.imencode(".jpg", image)[1] for image in images]
+    if transport == "compressed":
+        images = [cv2.imdecode(jpeg, cv2.IMREAD_COLOR) for jpeg in jpegs]
+        publisher = robot.node.create_publisher(CompressedImage, "image_raw/compressed", 1)
+    else:
+        # As large as goes quickly from a process without the settings of `prepare_process`.
+        images = [cv2.resize(image, None, fx=0.5, fy=0.5) for image in images]
+        publisher = robot.node.create_publisher(Image, "image_raw", 1)
+    answers = robot.listen(PersonPoseArray, "poses")
+    annotated = robot.listen(Image, "image_annotated")
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    infos = robot.listen(SkeletonInfo, "skeleton_info", latched)
+    # Best effort, one of these single images may get lost.
+    reliable = f"qos_overrides.{publisher.topic_name}.subscription.reliability:=reliable"
+    parameters = [f"model:={yolo11n_pose}", "device:=cpu", f"image_transport:={transport}"]
+    process = start(*parameters, reliable)
+    assert robot.wait(lambda: publisher.get_subscription_count() == 1), process.output
+
+    engine = PoseEngine.load(str(yolo11n_pose), device="cpu")
+    people = 0
+    for number, image in enumerate(images):
+        if transport == "raw":
+            publisher.publish(messages.to_image(header(number), image))
+        else:
+            publisher.publish(messages.to_compressed_image(header(number), jpegs[number].tobytes()))
+        assert robot.wait(lambda count=number + 1: len(answers) == count), process.output
+        answer = answers[number]
+        assert answer.header == header(number)
+        assert (answer.image_height, answer.image_width) == image.shape[:2]
+        assert answer.skeleton == "coco17"
+        expected = engine([image])[0]
+        assert_same_people(messages.to_poses(answer), expected)
+        people += len(expected)
+    assert people > 5
+    assert robot.wait(lambda: len(annotated) == len(images))
+    assert [picture.header for picture in annotated] == [answer.header for answer in answers]
+    assert (annotated[-1].height, annotated[-1].width) == images[-1].shape[:2]
+    assert robot.wait(lambda: bool(infos))
+    assert infos[0].keypoint_names == list(COCO17.keypoint_names)
+    assert process.end(signal.SIGINT) == 0
+    assert "Traceback" not in process.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_images_flow_ends_it_clean(
+    start: Callable[..., Process], robot: Robot, yolo11n_pose: Path, number: int
+) -> None:
+    publisher = robot.node.create_publisher(Image, "image_raw", 1)
+    answers = robot.listen(PersonPoseArray, "poses")
+    process = start(f"model:={yolo11n_pose}", "image_size:=128")
+    image = messages.to_image(header(1), np.zeros((96, 128, 3), np.uint8))
+    robot.node.create_timer(0.01, lambda: publisher.publish(image))
+    assert robot.wait(lambda: len(answers) > 20), process.output
+    assert not any(answer.people for answer in answers)
+    process.popen.send_signal(number)
+    assert robot.wait(lambda: process.popen.poll() is not None), process.output
+    assert process.end() == 0
+    assert "Traceback" not in process.output
+    assert "rror" not in process.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_starts_ends_it_clean(
+    start: Callable[..., Process], robot: Robot, yolo11n_pose: Path, number: int
+) -> None:
+    process = start(f"model:={yolo11n_pose}")
+    # The node is there before its network is.
+    assert robot.wait(lambda: "pose_node" in robot.node.get_node_names()), process.output
+    assert process.end(number) == 0
+    assert "Traceback" not in process.output
+    assert "rror" not in process.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_waits_to_be_configured_ends_it_clean(
+    start: Callable[..., Process], robot: Robot, number: int
+) -> None:
+    process = start("autostart:=false")
+    reports = robot.node.get_publishers_info_by_topic
+    assert robot.wait(lambda: bool(reports("/diagnostics"))), process.output
+    assert process.end(number) == 0
+    assert process.output == ""
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        (["model:=missing/model.pt"], "missing/model.pt"),
+        (["score_threshold:=1.5"], "score_threshold (float, 0.0 to 1.0)"),
+        (["score_threshold:=1"], "score_threshold (float, 0.0 to 1.0)"),
+        (["image_size:=650"], "image_size (int, 32 to 4096 in steps of 32)"),
+        (["device:=gpu"], "device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
+        (["cameras:=[front, 'rear view']"], "cameras must be names"),
+    ],
+)
+def test_what_cannot_start_ends_with_code_1_and_the_reason(
+    start: Callable[..., Process], parameters: list[str], reason: str
+) -> None:
+    process = start(*parameters)
+    assert process.end() == 1
+    assert reason in process.output
+    assert "Traceback" not in process.output
+
+
+def test_cuda_that_is_not_there_is_an_error(
+    start: Callable[..., Process], yolo11n_pose: Path
+) -> None:
+    torch = pytest.importorskip("torch", reason="torch missing")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    process = start(f"model:={yolo11n_pose}", "device:=cuda")
+    assert process.end() == 1
+    assert "cannot configure" in process.output
+    assert "CUDA" in process.output
+    assert "Traceback" not in process.output
