@@ -3,7 +3,7 @@
     python benchmarks/process_settings.py
 
 Every measurement is a process of its own that runs the engine on one 1280x720 image: alone, and
-beside another process that keeps one processor busy. The variants take turns; medians of the rounds.
+beside another process that keeps one processor busy. Variants take turns; medians of the rounds.
 """
 
 from __future__ import annotations
