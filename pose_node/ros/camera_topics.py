@@ -11,6 +11,7 @@ from rclpy.event_handler import (
     QoSMessageLostInfo,
     QoSRequestedIncompatibleQoSInfo,
     SubscriptionEventCallbacks,
+    UnsupportedEventTypeError,
 )
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
@@ -80,32 +81,51 @@ class CameraTopics:
         self._compressed = transport == "compressed"
         self._subscription: Subscription[Any] | None = None
         self._stamp_checked = False
+        self._heard = False
         self._poses = self._publisher(PersonPoseArray, "poses", 5)
         self._annotated = self._publisher(Image, "image_annotated", 1)
-        self._annotated_jpeg = self._publisher(CompressedImage, "image_annotated/compressed", 1)
-        suffix = "image_raw/compressed" if self._compressed else "image_raw"
-        self._topic = f"{self._prefix}{suffix}"
-        self.topic = node.resolve_topic_name(self._topic)
+        # As image_transport has it: whoever remaps an image takes its compressed form along.
+        annotated = node.resolve_topic_name(f"{self._prefix}image_annotated")
+        self._annotated_jpeg = node.create_publisher(
+            CompressedImage, f"{annotated}/compressed", QoSProfile(depth=1)
+        )
+        suffix = "/compressed" if self._compressed else ""
+        self._topic = f"{self._prefix}image_raw{suffix}"
+        image = node.resolve_topic_name(f"{self._prefix}image_raw")
+        self.topic = node.resolve_topic_name(f"{image}{suffix}")
 
     def subscribe(self, callback: Callable[[CameraTopics, ArrivedImage], None]) -> None:
         """Start to receive: `callback` gets every image, unchecked, in the executor's thread."""
 
         def receive(message: Any) -> None:
             read = messages.from_compressed_image if self._compressed else messages.from_image
+            self._heard = True
             self._check_stamp(message.header)
             arrived = ArrivedImage(self.camera, message.header, read(message), 0, time.monotonic())
             callback(self, arrived)
 
-        self._subscription = self._node.create_subscription(
-            CompressedImage if self._compressed else Image,
-            self._topic,
-            receive,
-            NEWEST_IMAGE,
-            event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=self._on_incompatible_qos, message_lost=self._on_lost
-            ),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
+        def create(events: SubscriptionEventCallbacks) -> Subscription[Any]:
+            return self._node.create_subscription(
+                CompressedImage if self._compressed else Image,
+                self.topic,
+                receive,
+                NEWEST_IMAGE,
+                event_callbacks=events,
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+
+        self._heard = False
+        incompatible_qos = self._on_incompatible_qos
+        try:
+            self._subscription = create(
+                SubscriptionEventCallbacks(
+                    incompatible_qos=incompatible_qos, message_lost=self._on_lost
+                )
+            )
+        except UnsupportedEventTypeError:  # not every middleware counts what it loses
+            self._subscription = create(
+                SubscriptionEventCallbacks(incompatible_qos=incompatible_qos)
+            )
 
     def unsubscribe(self) -> None:
         """Stop to receive."""
@@ -145,8 +165,8 @@ class CameraTopics:
             self._annotated_jpeg.publish(messages.to_compressed_image(header, jpeg))
 
     def explain_silence(self) -> str | None:
-        """Why no image has come yet; None if one has."""
-        if self.statistics.report().received or self._subscription is None:
+        """Why no image has come since `subscribe`; None if one has."""
+        if self._heard or self._subscription is None:
             return None
         return start_up.explain_silence(
             self._topic,
