@@ -28,8 +28,6 @@ from pose_node.poses import Frame, Poses, Skeleton
 from pose_node.ros import messages, start_up
 from pose_node.ros.statistics import CameraStatistics
 
-NEWEST_IMAGE = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-
 
 @dataclass(frozen=True)
 class ArrivedImage:
@@ -109,7 +107,8 @@ class CameraTopics:
                 CompressedImage if self._compressed else Image,
                 self.topic,
                 receive,
-                NEWEST_IMAGE,
+                # A new one: rclpy writes the overrides of the user into it.
+                QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
                 event_callbacks=events,
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )

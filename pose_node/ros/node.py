@@ -317,7 +317,10 @@ class PoseNode(LifecycleNode):
 
     def _take_parameters(self, given: list[Parameter[Any]]) -> None:
         self.parameters = self.parameters.changed(_values(given), active=self._active)
-        self._diagnostics_timer.timer_period_ns = int(self.parameters.diagnostics_period * 1e9)
+        period = int(self.parameters.diagnostics_period * 1e9)
+        if period != self._diagnostics_timer.timer_period_ns:
+            self._diagnostics_timer.timer_period_ns = period
+            self._diagnostics_timer.reset()  # else the old period ends first
         if self._pipeline is not None:
             engine = self._pipeline.engine
             engine.score_threshold = self.parameters.score_threshold

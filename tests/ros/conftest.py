@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.fixture
-def make_bench(ros: Any) -> Iterator[Callable[..., Any]]:
+def make_bench(ros: Any, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Any]]:
     """Makes benches for the node (node_bench.py): keyword arguments are parameters of the node."""
     from tests.ros.node_bench import Bench
 
@@ -17,7 +17,9 @@ def make_bench(ros: Any) -> Iterator[Callable[..., Any]]:
 
     def make(load: Any = None, arguments: Any = None, **overrides: Any) -> Bench:
         overrides = {"diagnostics_period": 0.1, **overrides}
-        made.append(Bench(ros, overrides, load, **(arguments or {})))
+        made.append(
+            Bench(ros, lambda: capfd.readouterr().err, overrides, load, **(arguments or {}))
+        )
         return made[-1]
 
     yield make
