@@ -397,13 +397,10 @@ def main(args: Sequence[str] | None = None) -> int:
         # Only a note. rclpy's own handlers end the context at once, and with it whatever is just
         # being made or published: an end in the middle of the start would look like a fault.
         signal.signal(number, lambda number, _frame: signalled.append(number))
-    node: PoseNode | None = None
+    node = _make_node(args)
     try:
-        rclpy.init(
-            args=None if args is None else ["pose_node", *args],
-            signal_handler_options=SignalHandlerOptions.NO,
-        )
-        node = PoseNode()
+        if node is None:
+            return 1
         for warning in warnings:
             node.get_logger().warning(warning)
         if node.parameters.autostart and not _walk_to_active(node):
@@ -414,14 +411,26 @@ def main(args: Sequence[str] | None = None) -> int:
             executor.spin_once(timeout_sec=0.2)
     except ExternalShutdownException:
         pass
-    except (ValueError, ParameterException) as error:
-        print(f"pose_node: error: {error}", file=sys.stderr)
-        return 1
     finally:
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def _make_node(args: Sequence[str] | None) -> PoseNode | None:
+    """Start ROS and make the node; None if the arguments are wrong, which is then printed."""
+    try:
+        rclpy.init(
+            args=None if args is None else ["pose_node", *args],
+            signal_handler_options=SignalHandlerOptions.NO,
+        )
+        return PoseNode()
+    except (ValueError, ParameterException) as error:
+        print(f"pose_node: error: {error}", file=sys.stderr)
+    except RuntimeError as error:  # of rclpy, whose own classes for it are private
+        print(f"pose_node: error: ROS cannot start with these arguments: {error}", file=sys.stderr)
+    return None
 
 
 def _walk_to_active(node: PoseNode) -> bool:

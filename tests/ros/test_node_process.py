@@ -251,6 +251,32 @@ def test_what_cannot_start_ends_with_code_1_and_the_reason(
     assert "Traceback" not in process.output
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--nonsense"], "--nonsense"),
+        (["--params-file", "/no/such/file.yaml"], "/no/such/file.yaml"),
+        (["-r", "no remapping"], "no remapping"),
+        (["-r", "__node:=not a name"], "not a name"),
+    ],
+)
+def test_wrong_ros_arguments_end_with_code_1_and_the_reason(
+    arguments: list[str], reason: str
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "pose_node.ros.node", "--ros-args", *arguments],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    assert "pose_node: error: ROS cannot start with these arguments: " in ended.stderr
+    assert reason in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_cuda_that_is_not_there_is_an_error(
     start: Callable[..., Process], yolo11n_pose: Path
 ) -> None:
