@@ -188,15 +188,16 @@ class PoseEngine:
             raise ValueError(f"max_people must be at least 1, got {value}")
         self._max_people = value
 
-    def warm_up(self, height: int = 720, width: int = 1280) -> None:
-        """Run on a grey image, so that the first real ones do not pay for the set-up.
+    def warm_up(self, sizes: Sequence[tuple[int, int]] = ((1280, 720), (640, 480))) -> None:
+        """Run on grey images, so that the first real ones do not pay for the set-up.
 
         Args:
-            height, width: size of the images to come, in pixels.
+            sizes: width and height of the images to come, in pixels; those of most cameras.
         """
-        image = np.full((height, width, 3), 114, np.uint8)
-        for _ in range(2 * REPETITIONS):  # until the graph is recorded and has optimised itself
-            self([image])
+        for width, height in sizes:
+            image = np.full((height, width, 3), 114, np.uint8)
+            for _ in range(2 * REPETITIONS):  # until the graph is recorded and has optimised itself
+                self([image])
 
     def __call__(
         self,
@@ -206,8 +207,8 @@ class PoseEngine:
     ) -> list[Poses]:
         """Find the people in each image.
 
-        What is found in an image does not depend on the other images of the call. Images whose
-        inputs have the same size run through the network as one batch.
+        What is found in an image does not depend on the other images of the call. On a GPU, images
+        whose inputs have the same size run through the network as one batch.
 
         Args:
             images: arrays (H, W, 3) uint8 of any sizes; rows may be padded.
@@ -233,10 +234,13 @@ class PoseEngine:
 
         results = [Poses.empty(self.num_keypoints)] * len(images)
         for group in groups.values():
-            indices, boxes = zip(*group, strict=True)
-            batch = [(images[i], orders[i]) for i in indices]
-            for index, poses in zip(indices, self._run(batch, boxes), strict=True):
-                results[index] = poses
+            # A GPU is fastest with all at once, a CPU with one after the other.
+            size = len(group) if self._recorded is None else 1
+            for start in range(0, len(group), size):
+                indices, boxes = zip(*group[start : start + size], strict=True)
+                batch = [(images[i], orders[i]) for i in indices]
+                for index, poses in zip(indices, self._run(batch, boxes), strict=True):
+                    results[index] = poses
         return results
 
     def _run(
@@ -270,8 +274,13 @@ class PoseEngine:
         return packed[:, 0].astype(np.int64), packed[:, 1:]
 
     def _decode_eagerly(self, batch: Tensor) -> Tensor:
-        # By default, float32 convolutions on a GPU are rounded to 10 bits of mantissa.
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        cudnn = torch.backends.cudnn
+        with cudnn.flags(
+            enabled=cudnn.enabled,
+            benchmark=cudnn.benchmark,
+            deterministic=cudnn.deterministic,
+            allow_tf32=False,  # by default, float32 convolutions are rounded to 10 bits of mantissa
+        ):
             raw = self.network(batch)
         if self.half:  # float16 cannot tell neighbouring pixels apart beyond 1024
             raw = [type(maps)(*(part.float() for part in maps)) for maps in raw]

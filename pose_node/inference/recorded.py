@@ -4,13 +4,13 @@ A YOLO network of the smallest size is some five hundred short operators. Betwee
 long enough for torch's worker threads to fall asleep, and waking them costs more than Python
 itself: recorded, the same operators with the same results take a sixth less time
 (benchmarks/RESULTS.md). A graph belongs to one shape of input, so only shapes that come again are
-recorded, and the least recently used one is given up for a new one.
+recorded, and only so many.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 REPETITIONS = 3
 """Calls with the same shape after which it is worth recording."""
 
-MAX_GRAPHS = 4
-"""Each keeps a copy of the weights."""
+MAX_GRAPHS = 6
+"""Each keeps a copy of the weights, and recording one takes as long as some twenty calls."""
 
 
 class Network(Protocol):
@@ -60,7 +60,7 @@ class RecordedNetwork:
         self.why_not: str | None = None
         self._module = _Decoded(network)
         self._seen: Counter[tuple[int, ...]] = Counter()
-        self._graphs: OrderedDict[tuple[int, ...], Callable[[Tensor], Tensor]] = OrderedDict()
+        self._graphs: dict[tuple[int, ...], Callable[[Tensor], Tensor]] = {}
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Decoded rows of a batch; the same numbers whether recorded or not.
@@ -74,11 +74,11 @@ class RecordedNetwork:
         shape = tuple(batch.shape)
         graph = self._graphs.get(shape)
         if graph is not None:
-            self._graphs.move_to_end(shape)
             return graph(batch)
-        self._seen[shape] += 1
-        if self._seen[shape] >= REPETITIONS and self.why_not is None:
-            self._record(shape, batch)
+        if self.why_not is None and len(self._graphs) < MAX_GRAPHS:
+            self._seen[shape] += 1
+            if self._seen[shape] == REPETITIONS:
+                self._record(shape, batch)
         return self._module(batch)
 
     def _record(self, shape: tuple[int, ...], batch: Tensor) -> None:
@@ -90,7 +90,3 @@ class RecordedNetwork:
                 self._graphs[shape] = torch.jit.freeze(traced)
         except (RuntimeError, AttributeError, NotImplementedError) as error:
             self.why_not = f"torch {torch.__version__} cannot record the network: {error}"
-            return
-        del self._seen[shape]
-        if len(self._graphs) > MAX_GRAPHS:
-            self._graphs.popitem(last=False)

@@ -112,6 +112,8 @@ class SPPF(Block):
         self.m = m
         self.n = int(n)
         self.add = bool(add)
+        if not 1 <= self.n <= 8:
+            raise ValueError(f"SPPF pools 1 to 8 times, got {n}")
 
     def forward(self, x: Tensor) -> Tensor:
         parts = [self.cv1(x)]

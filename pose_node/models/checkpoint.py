@@ -30,6 +30,7 @@ from pose_node.models.pickle_machine import (
 MAX_MEMBERS = 100_000
 # Weights are shared now and then (an exponential average and its model), never many times over.
 MAX_SHARING = 4
+MAX_EXTENT = 1 << 40  # of sizes, strides and offsets: what torch itself can hold
 
 
 class Checkpoint:
@@ -48,7 +49,7 @@ class Checkpoint:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._elements_read = 0
+        self._bytes_read = 0
         self._archive = _open_archive(self.path)
         try:
             self._root = self._check_members()
@@ -82,9 +83,9 @@ class Checkpoint:
         """
         storage = reference.storage
         self._check_tensor(reference)
-        self._elements_read += math.prod(reference.shape)
-        if self._elements_read > MAX_SHARING * self._file_size:
-            raise self._error("its tensors are many times larger than the file")
+        self._bytes_read += storage.numel  # at least; an element has one byte or more
+        if self._bytes_read > MAX_SHARING * self._file_size:
+            raise self._error("its storages are used many times over")
         data = bytearray(self._read_member(f"{self._root}/data/{storage.key}"))
         dtype: torch.dtype = getattr(torch, storage.dtype)
         if len(data) != storage.numel * dtype.itemsize:
@@ -159,9 +160,8 @@ class Checkpoint:
             len(shape) == len(strides)
             and len(shape) <= 8
             and storage.numel >= 0
-            and reference.offset >= 0
-            and all(size >= 0 for size in shape)
-            and all(stride >= 0 for stride in strides)
+            and all(0 <= value <= MAX_EXTENT for value in (reference.offset, *shape, *strides))
+            and math.prod(max(size, 1) for size in shape) <= MAX_EXTENT
         )
         if fits and all(shape):
             last = reference.offset + sum(

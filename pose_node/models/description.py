@@ -14,10 +14,11 @@ from typing import Any
 from torch import nn
 
 from pose_node.models import blocks, yolo11, yolov8
-from pose_node.models.pickle_machine import Record
+from pose_node.models.pickle_machine import Record, brief
 
 MAX_DEPTH = 24
 MAX_NODES = 20_000
+MAX_PARTS = 32  # of one module; the longest chain of a published network has 12
 MAX_CHANNELS = 16_384
 
 
@@ -64,7 +65,7 @@ class Node:
                     nodes = {str(k): cls.from_json(part, depth + 1) for k, part in parts.items()}
                     return cls(kind, settings, nodes)
         raise DescriptionError(
-            f"expected a module with kind, settings and parts, got {value!r:.80}"
+            f"expected a module with kind, settings and parts, got {brief(value)}"
         )
 
 
@@ -98,25 +99,37 @@ _BLOCKS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-class _Reader:
-    """Describes a tree of records; counts what it visits, since a hostile tree may be endless."""
+class RecordReader:
+    """Describes the records of one checkpoint; counts them, since a hostile tree may be endless."""
 
     def __init__(self) -> None:
         self.visited = 0
 
-    def describe(self, record: object, where: str, depth: int) -> Node:
+    def describe(self, record: object, where: str, depth: int = 0) -> Node:
+        """Describe the module that a record stands for.
+
+        Args:
+            record: from `pose_node.models.pickle_machine`.
+            where: name of the module, for errors.
+            depth: how deep it lies.
+
+        Raises:
+            DescriptionError: it holds an unknown module, or is too deep or too large.
+        """
         self.visited += 1
         if depth > MAX_DEPTH or self.visited > MAX_NODES:
             raise DescriptionError(
                 f"more than {MAX_DEPTH} levels or {MAX_NODES} modules, at {where!r:.120}"
             )
         if not isinstance(record, Record):
-            raise DescriptionError(f"{where!r:.120} should be a module, got {record!r:.80}")
+            raise DescriptionError(f"{where!r:.120} should be a module, got {brief(record)}")
         kind = record.short_name
         if kind not in _BLOCKS and kind not in _TORCH_SETTINGS:
             raise DescriptionError(
                 f"{where!r:.120} is a {record.class_name!r:.120}, which is unknown"
             )
+        if len(record.children) > MAX_PARTS:
+            raise DescriptionError(f"{where!r:.120} has more than {MAX_PARTS} parts")
         ignored = getattr(_BLOCKS.get(kind), "IGNORED_PARTS", ())
         parts = {
             str(name): self.describe(part, f"{where}.{name}", depth + 1)
@@ -124,19 +137,6 @@ class _Reader:
             if part is not None and name not in ignored
         }
         return Node(kind, _settings(kind, record, where), parts)
-
-
-def describe(record: object, where: str) -> Node:
-    """Describe the module that a record of a checkpoint stands for.
-
-    Args:
-        record: from `pose_node.models.pickle_machine`.
-        where: name of the module, for errors.
-
-    Raises:
-        DescriptionError: the tree holds an unknown module, or is too deep or too large.
-    """
-    return _Reader().describe(record, where, 0)
 
 
 def _settings(kind: str, record: Record, where: str) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def _settings(kind: str, record: Record, where: str) -> dict[str, Any]:
         parameters = attributes.get("_parameters")
         settings["bias"] = isinstance(parameters, dict) and parameters.get("bias") is not None
         if attributes.get("padding_mode", "zeros") != "zeros":
-            raise DescriptionError(f"{where!r:.120} pads with {attributes['padding_mode']!r:.20}")
+            raise DescriptionError(f"{where!r:.120} pads with {brief(attributes['padding_mode'])}")
     return settings
 
 
@@ -163,15 +163,23 @@ def _plain(value: object, where: str) -> Any:
         return value
     if isinstance(value, (tuple, list)) and len(value) <= 8:
         return [_plain(item, where) for item in value if not isinstance(item, (tuple, list))]
-    raise DescriptionError(f"{where!r:.120} should be a number or a string, got {value!r:.80}")
+    raise DescriptionError(f"{where!r:.120} should be a number or a string, got {brief(value)}")
 
 
 def build(node: Node, where: str = "model") -> nn.Module:
     """Build the module that a node describes, its weights without memory (on torch's meta device).
 
+    What joins or enlarges feature maps may only be a layer of its own, so that whoever runs the
+    layers sees how large their outputs grow.
+
     Raises:
         DescriptionError: the kind is unknown, or settings and parts do not fit it.
     """
+    if len(node.parts) > MAX_PARTS:
+        raise DescriptionError(f"{where!r:.120} has more than {MAX_PARTS} parts")
+    for name, part in node.parts.items():
+        if part.kind in ("Upsample", "Concat"):
+            raise DescriptionError(f"{where!r:.100}.{name:.20} is a {part.kind} within a block")
     parts = {name: build(part, f"{where}.{name}") for name, part in node.parts.items()}
     try:
         if node.kind in _TORCH_SETTINGS:

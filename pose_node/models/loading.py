@@ -10,9 +10,9 @@ from typing import Any
 from pose_node.errors import CheckpointError
 from pose_node.models import native
 from pose_node.models.checkpoint import Checkpoint
-from pose_node.models.description import MAX_DEPTH, DescriptionError, describe
+from pose_node.models.description import MAX_DEPTH, DescriptionError, RecordReader
 from pose_node.models.network import Layer, NetworkDescription, PoseNetwork
-from pose_node.models.pickle_machine import Record, TensorReference
+from pose_node.models.pickle_machine import Record, TensorReference, brief
 
 
 def load_network(path: str | os.PathLike[str]) -> PoseNetwork:
@@ -69,9 +69,10 @@ def _describe(model: Record) -> NetworkDescription:
     sequence = model.children.get("model")
     if not isinstance(sequence, Record):
         raise DescriptionError("it has no list of layers")
+    reader = RecordReader()
     layers = []
     for name, record in sequence.children.items():
-        node = describe(record, f"model.{name}")
+        node = reader.describe(record, f"model.{name}")
         sources = record.attributes.get("f", -1)
         layers.append(Layer(_sources(sources, name), node))
     kinds = {layer.block.kind for layer in layers}
@@ -86,7 +87,7 @@ def _sources(value: object, layer: str) -> tuple[int, ...]:
     sources = value if isinstance(value, (list, tuple)) else [value]
     if all(type(source) is int for source in sources):
         return tuple(sources)
-    raise DescriptionError(f"layer {layer!r:.20} reads {value!r:.80}, expected layer numbers")
+    raise DescriptionError(f"layer {layer!r:.20} reads {brief(value)}, expected layer numbers")
 
 
 def _class_names(names: object) -> tuple[str, ...]:

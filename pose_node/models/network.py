@@ -13,6 +13,12 @@ from pose_node.models.blocks import Convolution
 from pose_node.models.description import DescriptionError, Node, build
 from pose_node.models.yolov8 import LevelMaps, PoseHead
 
+MAX_LAYERS = 512
+MAX_INPUTS = 8  # of one layer; the largest published Concat has 6
+MAX_PROBE_NUMBERS = (
+    1 << 22
+)  # of one feature map for 64 x 64 pixels; real networks stay below a fifth
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -100,6 +106,8 @@ class PoseNetwork(nn.Module):
         self.description = description
         self.family = description.family
         self.fused = False
+        if len(description.layers) > MAX_LAYERS:
+            raise DescriptionError(f"it has more than {MAX_LAYERS} layers")
         self._inputs = _resolve_inputs(description.layers)
         self._needed_later = {index for inputs in self._inputs for index in inputs}
         self.model = nn.ModuleList(
@@ -179,12 +187,25 @@ class PoseNetwork(nn.Module):
     def _measure_strides(self, head: PoseHead) -> tuple[int, ...]:
         """Run the network once on a small image: do its layers fit, and what strides result?"""
         side = 64  # the largest stride of any published network
+        hooks = [module.register_forward_hook(_check_size) for module in self.modules()]
         try:
             probe = self(torch.zeros(1, 3, side, side))
             head.check(probe)
-            return tuple(side // maps.boxes.shape[-1] for maps in probe)
+            cells = [tuple(maps.boxes.shape[-2:]) for maps in probe]
+            if not all(height == width and side % width == 0 for height, width in cells):
+                raise ValueError(f"its maps have {cells} cells for an image of {side} x {side}")
+            return tuple(side // width for _, width in cells)
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise DescriptionError(f"the layers do not fit together: {error}") from error
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _check_size(_module: nn.Module, _inputs: Any, output: Any) -> None:
+    """Stop a probe whose feature maps grow far beyond those of any real network."""
+    if isinstance(output, Tensor) and output.numel() > MAX_PROBE_NUMBERS:
+        raise ValueError(f"a feature map of a 64 x 64 image has {output.numel()} numbers")
 
 
 def _resolve_inputs(layers: Sequence[Layer]) -> list[tuple[int, ...]]:
@@ -192,7 +213,7 @@ def _resolve_inputs(layers: Sequence[Layer]) -> list[tuple[int, ...]]:
     resolved = []
     for index, layer in enumerate(layers):
         inputs = tuple(index - 1 if i == -1 else i for i in layer.inputs)
-        if not inputs or not all(
+        if not 0 < len(inputs) <= MAX_INPUTS or not all(
             (type(i) is int and 0 <= i < index) or i == index - 1 for i in inputs
         ):
             raise DescriptionError(

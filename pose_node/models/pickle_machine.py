@@ -90,10 +90,23 @@ _RECORD_NAMES = {"numpy.ndarray", "numpy.dtype", "pathlib.PosixPath", "pathlib.W
 _MARK = object()
 
 
+def brief(value: object) -> str:
+    """A value for an error text. Never its whole repr: a small pickle may describe an endless one."""
+    if isinstance(value, str):
+        return repr(value[:60])
+    if value is None or isinstance(value, (bool, float, Name)):
+        return str(value)[:80]
+    if isinstance(value, int) and abs(value) < 2**64:
+        return str(value)
+    if isinstance(value, (tuple, list, dict)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}"
+
+
 def _integers(values: object, what: str) -> tuple[int, ...]:
     if isinstance(values, (tuple, list)) and all(type(value) is int for value in values):
         return tuple(values)
-    raise PickleError(f"{what} must be a tuple of integers, got {values!r:.80}")
+    raise PickleError(f"{what} must be a tuple of integers, got {brief(values)}")
 
 
 def _rebuild_tensor(arguments: Sequence[Any]) -> TensorReference:
@@ -128,7 +141,7 @@ def _dictionary(arguments: Sequence[Any]) -> dict[Any, Any]:
 def _sequence(arguments: Sequence[Any]) -> tuple[Any, ...]:
     values = _first(arguments) if arguments else ()
     if not isinstance(values, (tuple, list)):
-        raise PickleError(f"a size or set must be made of a list, got {values!r:.80}")
+        raise PickleError(f"a size or set must be made of a list, got {brief(values)}")
     return tuple(values)
 
 
@@ -167,7 +180,7 @@ def _name(module: object, name: object) -> Name:
 
 def _call(callee: object, arguments: object) -> Any:
     if not isinstance(callee, Name) or not isinstance(arguments, (tuple, list)):
-        raise PickleError(f"it calls {callee!r:.80}, which is not a known class or function")
+        raise PickleError(f"it calls {brief(callee)}, which is not a known class or function")
     if str(callee) in _CALLS:
         return _CALLS[str(callee)](arguments)
     if _is_record(callee):
@@ -203,7 +216,7 @@ def _storage(persistent_id: object) -> StorageReference:
         case ("storage", Name() as kind, str(key), str(), int(numel)) if _is_storage(kind):
             return StorageReference(STORAGE_DTYPES[kind.name], key, numel)
     raise PickleError(
-        f"expected a storage ('storage', type, key, device, size), got {persistent_id!r:.120}"
+        f"expected a storage ('storage', type, key, device, size), got {brief(persistent_id)}"
     )
 
 
@@ -341,7 +354,7 @@ def read_pickle(data: bytes) -> Any:
                 machine.step(opcode.name, argument)
     except PickleError:
         raise
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         # pickletools raises these, and nothing else, for bytes that are no pickle.
         raise PickleError(f"it is damaged: {error}") from error
     raise PickleError("it ends without a result")

@@ -38,6 +38,20 @@ class CannedNetwork:
         return self.rows.expand(len(raw[0][0]), *self.rows.shape)
 
 
+class _Called:
+    """A network whose call is replaced."""
+
+    def __init__(self, network: CannedNetwork, call: Any) -> None:
+        self._network = network
+        self._call = call
+
+    def __call__(self, batch: Tensor) -> Any:
+        return self._call(batch)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+
 def read(path: Path) -> np.ndarray:
     picture = cv2.imread(str(path))
     assert picture is not None
@@ -103,10 +117,11 @@ def test_the_network_gets_rgb_between_0_and_1() -> None:
     blue_first = np.zeros((64, 64, 3), np.uint8)
     blue_first[..., 0] = 255
     engine([blue_first, blue_first[..., ::-1]], channel_order=["bgr", "rgb"])
-    (batch,) = network.inputs
-    assert batch.shape == (2, 3, 640, 640)
-    assert batch.dtype == torch.float32
-    np.testing.assert_allclose(batch[:, :, 320, 320], [[0, 0, 1], [0, 0, 1]])
+    assert len(network.inputs) == 2
+    for batch in network.inputs:
+        assert batch.shape == (1, 3, 640, 640)
+        assert batch.dtype == torch.float32
+        np.testing.assert_allclose(batch[:, :, 320, 320], [[0, 0, 1]])
 
 
 def test_images_of_different_sizes_keep_their_order() -> None:
@@ -116,7 +131,26 @@ def test_images_of_different_sizes_keep_their_order() -> None:
     alone = [engine([image(*size)])[0] for size in sizes]
     for a, b in zip(together, alone, strict=True):
         np.testing.assert_array_equal(a.boxes_xyxy, b.boxes_xyxy)
-    assert len(engine.network.inputs) == 2 + len(sizes)  # type: ignore[attr-defined]
+
+
+def test_a_gpu_gets_images_of_one_input_size_as_one_batch() -> None:
+    """On the CPU, as far as the same code runs there; with cuDNN switched on, but exact."""
+    network = CannedNetwork([PERSON])
+    engine = PoseEngine(network)
+    engine._recorded = None
+    seen: list[tuple[bool, bool]] = []
+    canned = network.__call__
+
+    def call(batch: Tensor) -> list[tuple[Tensor, ...]]:
+        seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+        return canned(batch)
+
+    engine.network = _Called(network, call)
+    sizes = [(720, 1280), (640, 640), (1440, 2560), (320, 320)]
+    results = engine([image(*size) for size in sizes])
+    assert [tuple(batch.shape) for batch in network.inputs] == [(2, 3, 384, 640), (2, 3, 640, 640)]
+    np.testing.assert_allclose(results[2].boxes_xyxy, [[400, 400, 1200, 1200]])
+    assert seen == [(True, False)] * 2
 
 
 def test_what_is_no_image_is_refused() -> None:

@@ -151,7 +151,7 @@ def rewrite(source: Path, target: Path, change: Any) -> Path:
         (b"num_heads", b"num_hands", "lacks num_heads"),
         (b"nearest", b"bicubic", "double its input by nearest"),
         (b"out_channels", b"out_chonnels", "lacks out_channels"),
-        (b"conv\nDWConv", b"conv\nConcat", "cannot be built"),
+        (b"conv\nDWConv", b"conv\nConcat", "Concat within a block"),
     ],
 )
 def test_a_tree_that_makes_no_sense_is_refused(

@@ -112,6 +112,17 @@ def edited(description: Any, path: list[Any], value: Any) -> Any:
         (["layers", 0, "block", "parts", "conv", "settings", "padding"], 10**6, "pads by"),
         (["layers", 1, "block", "parts", "conv", "settings", "in_channels"], 5, "has shape"),
         (["layers", 1, "inputs"], [-1, 0], "do not fit together"),
+        (["layers", 1, "inputs"], [0] * 9, "reads layers"),
+        (
+            ["layers", 0, "block", "parts", "act"],
+            {"kind": "Upsample", "settings": {"mode": "nearest", "scale_factor": 2}},
+            "Upsample within a block",
+        ),
+        (
+            ["layers", 1, "block"],
+            {"kind": "Sequential", "parts": {str(i): {"kind": "SiLU"} for i in range(33)}},
+            "more than 32 parts",
+        ),
     ],
 )
 def test_a_description_that_makes_no_sense_is_refused(
@@ -121,6 +132,20 @@ def test_a_description_that_makes_no_sense_is_refused(
     description = edited(json.loads(metadata["description"]), path, value)
     save_file(weights, native, {**metadata, "description": json.dumps(description)})
     with pytest.raises(CheckpointError, match=text):
+        load_network(native)
+
+
+def test_feature_maps_that_explode_are_refused(native: Path) -> None:
+    weights, metadata = contents(native)
+    description = json.loads(metadata["description"])
+    enlarge = {"kind": "Upsample", "settings": {"mode": "nearest", "scale_factor": 2}}
+    description["layers"][1:1] = [{"inputs": [-1], "block": enlarge}] * 12
+    save_file(weights, native, {**metadata, "description": json.dumps(description)})
+    with pytest.raises(CheckpointError, match="a feature map of a 64 x 64 image has"):
+        load_network(native)
+    description["layers"][1:1] = [{"inputs": [-1], "block": enlarge}] * 600
+    save_file(weights, native, {**metadata, "description": json.dumps(description)})
+    with pytest.raises(CheckpointError, match="more than 512 layers"):
         load_network(native)
 
 

@@ -138,6 +138,16 @@ def test_a_tensor_becomes_a_reference() -> None:
     assert read_pickle(data) == TensorReference(storage, 0, (2, 3), (3, 1))
 
 
+def test_an_endless_value_is_refused_without_being_written_out() -> None:
+    """Each level doubles what the value looks like in full; the text must not contain it."""
+    doubled = b"".join(b"q%c0h%ch%c\x86" % (level, level, level) for level in range(1, 60))
+    with pytest.raises(PickleError, match="calls a tuple of 2"):
+        read_pickle(b"\x80\x02)" + doubled + b")R.")
+    nested = b")" + b"\x85" * 100_000
+    with pytest.raises(PickleError, match="calls a tuple of 1"):
+        read_pickle(b"\x80\x02" + nested + b")R.")
+
+
 def test_a_cyclic_pickle_can_be_read() -> None:
     value: list[Any] = []
     value.append(value)
