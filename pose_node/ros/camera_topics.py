@@ -31,13 +31,13 @@ from pose_node.ros.statistics import CameraStatistics
 
 @dataclass(frozen=True)
 class ArrivedImage:
-    """An image as it came, checked but not decoded; decoding is for the worker.
+    """An image as it came, not decoded yet; that is for the worker.
 
     Attributes:
         camera: key of its camera.
         header: of its message.
         image: its bytes and what they mean.
-        max_pixels: the limit that it was checked against.
+        max_pixels: more are refused.
         arrived: when it came, by `time.monotonic`.
     """
 
@@ -92,14 +92,29 @@ class CameraTopics:
         image = node.resolve_topic_name(f"{self._prefix}image_raw")
         self.topic = node.resolve_topic_name(f"{image}{suffix}")
 
-    def subscribe(self, callback: Callable[[CameraTopics, ArrivedImage], None]) -> None:
-        """Start to receive: `callback` gets every image, unchecked, in the executor's thread."""
+    def subscribe(
+        self,
+        callback: Callable[[CameraTopics, ArrivedImage], None],
+        max_pixels: Callable[[], int],
+    ) -> None:
+        """Start to receive.
+
+        Args:
+            callback: gets every image, unchecked, in the executor's thread.
+            max_pixels: gives the limit that holds for an image.
+        """
 
         def receive(message: Any) -> None:
             read = messages.from_compressed_image if self._compressed else messages.from_image
             self._heard = True
             self._check_stamp(message.header)
-            arrived = ArrivedImage(self.camera, message.header, read(message), 0, time.monotonic())
+            arrived = ArrivedImage(
+                camera=self.camera,
+                header=message.header,
+                image=read(message),
+                max_pixels=max_pixels(),
+                arrived=time.monotonic(),
+            )
             callback(self, arrived)
 
         def create(events: SubscriptionEventCallbacks) -> Subscription[Any]:
@@ -167,13 +182,14 @@ class CameraTopics:
         """Why no image has come since `subscribe`; None if one has."""
         if self._heard or self._subscription is None:
             return None
+        own = {publisher.topic_name for publisher in self._node.publishers}
         return start_up.explain_silence(
             self._topic,
             self.topic,
             start_up.COMPRESSED if self._compressed else start_up.RAW,
             self._subscription.qos_profile,
             self._node.get_publishers_info_by_topic(self.topic),
-            self._node.get_topic_names_and_types(),
+            [item for item in self._node.get_topic_names_and_types() if item[0] not in own],
         )
 
     def destroy(self) -> None:

@@ -331,3 +331,18 @@ def test_names_and_namespaces_can_be_remapped(make_bench: Callable[..., Bench]) 
     bench.send(image(), "/zed/color")
     assert bench.get(poses).header == header()
     assert bench.status("/zed/color").name == "/robot/pose_node: /zed/color"
+
+
+def test_remapping_the_image_takes_its_compressed_forms_along(
+    make_bench: Callable[..., Bench],
+) -> None:
+    arguments = ["--ros-args", "-r", "image_raw:=/zed/color", "-r", "image_annotated:=/seen"]
+    bench = make_bench(arguments={"cli_args": arguments}, image_transport="compressed").activate()
+    assert bench.node.count_subscribers("/zed/color/compressed") == 1
+    assert bench.node.count_publishers("/seen/compressed") == 1
+    poses = bench.listen(PersonPoseArray, "poses")
+    bench.until(lambda: bench.node.count_subscribers("poses") > 0)
+    jpeg = cv2.imencode(".jpg", picture())[1].tobytes()
+    sent = CompressedImage(header=header(), format="jpeg", data=jpeg)
+    bench.send(sent, "/zed/color/compressed")
+    assert bench.get(poses).header == header()

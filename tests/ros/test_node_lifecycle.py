@@ -18,6 +18,7 @@ pytest.importorskip("rclpy", reason="ROS 2 missing: rclpy cannot be imported")
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState
 from pose_node.msg import SkeletonInfo
+from rclpy.event_handler import UnsupportedEventTypeError
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
@@ -363,6 +364,14 @@ def test_images_on_another_topic(make_bench: MakeBench) -> None:
 
 
 @pytest.mark.usefixtures("soon")
+def test_own_pictures_are_no_camera_under_any_name(make_bench: MakeBench) -> None:
+    bench = make_bench(arguments={"cli_args": ["--ros-args", "-r", "image_annotated:=/seen"]})
+    bench.activate()
+    line = bench.wait_for_log("no image on", "warn")
+    assert "nor such images on any other topic" in line
+
+
+@pytest.mark.usefixtures("soon")
 def test_only_compressed_images(make_bench: MakeBench) -> None:
     bench = make_bench()
     bench.publisher(CompressedImage, "/image_raw/compressed", wait=False)
@@ -428,6 +437,32 @@ def test_no_help_where_images_come(make_bench: MakeBench) -> None:
     bench.ask(image())
     bench.until(bench.node._start_up_timer.is_canceled)
     assert bench.logs("warn") == []
+
+
+@pytest.mark.usefixtures("soon")
+def test_help_comes_after_every_activation(make_bench: MakeBench) -> None:
+    bench = make_bench().activate()
+    bench.ask(image())
+    bench.until(bench.node._start_up_timer.is_canceled)
+    bench.transition("deactivate", "activate")
+    line = bench.wait_for_log("no image on", "warn")
+    assert line.startswith(f"{NO_IMAGE}peer publishes it, but nothing arrives; check")
+
+
+def test_a_middleware_that_does_not_count_what_it_loses(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench()
+    create = bench.node.create_subscription
+
+    def refuse_to_count(*arguments: Any, event_callbacks: Any, **others: Any) -> Any:
+        if event_callbacks.message_lost is not None:
+            raise UnsupportedEventTypeError("message lost")
+        return create(*arguments, event_callbacks=event_callbacks, **others)
+
+    monkeypatch.setattr(bench.node, "create_subscription", refuse_to_count)
+    bench.activate()
+    assert bench.ask(image()).header == image().header
 
 
 def test_images_without_stamp_are_told_once_and_answered(bench: Bench) -> None:
