@@ -336,9 +336,13 @@ def _convert_by_bridge(image: RawImage) -> np.ndarray:
     # cv_bridge reads only attributes that RawImage has too, and raises its own TypeError.
     try:
         converted = _cv_bridge().imgmsg_to_cv2(image, desired_encoding="bgr8")
-    except (TypeError, ValueError, RuntimeError, KeyError, cv2.error) as error:
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, KeyError, cv2.error) as error:
         raise _not_convertible(f"encoding {_shorten(image.encoding)}", error) from error
-    return np.asarray(converted)
+    array = np.asarray(converted)
+    if array.shape != (image.height, image.width, 3) or array.dtype != np.uint8:
+        reason = ValueError(f"cv_bridge made {array.dtype} {array.shape} of it")
+        raise _not_convertible(f"encoding {_shorten(image.encoding)}", reason)
+    return array
 
 
 def _bytes_of(data: Buffer) -> memoryview:

@@ -231,7 +231,7 @@ def test_table_of_models(cache: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert rows["yolo11n-pose"] == (
         ["yolo11n-pose", "yolo11", "n", "2.9", "M", "640", "50.0", "AGPL-3.0", "yes"]
     )
-    assert rows["yolo26x-pose"][-1] == "no"
+    assert rows["yolo11x-pose"][-1] == "no"
 
 
 @pytest.mark.parametrize(

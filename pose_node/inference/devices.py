@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import torch
 
@@ -23,6 +24,12 @@ def why_no_cuda() -> str | None:
         "NVIDIA GPU; check `nvidia-smi`, the driver's version and, in a container, that the GPU is "
         "passed in"
     )
+
+
+def is_cuda_expected() -> bool:
+    """Whether there is any sign that a GPU should be used: torch's build, or a driver."""
+    drivers = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg", "/proc/driver/nvidia")
+    return torch.version.cuda is not None or any(Path(path).exists() for path in drivers)
 
 
 def resolve_device(name: str) -> torch.device:

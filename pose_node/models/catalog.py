@@ -55,7 +55,7 @@ class KnownModel(KnownFile):
     """A published pose model.
 
     Attributes:
-        family: "yolov8", "yolo11" or "yolo26".
+        family: "yolov8" or "yolo11".
         size: "n", "s", "m", "l", "x" or "x-p6", smallest first.
         input_size: longer side of the network's input in pixels, as published.
         parameters: number of parameters before batch normalisation is folded in.
@@ -73,7 +73,7 @@ class KnownModel(KnownFile):
     accuracy_source: str = "Ultralytics documentation, COCO val2017"
 
 
-_TAGS = {"yolov8": "v8.3.0", "yolo11": "v8.3.0", "yolo26": "v8.4.0"}
+_TAGS = {"yolov8": "v8.3.0", "yolo11": "v8.3.0"}
 
 
 def _ultralytics(
@@ -143,30 +143,6 @@ _MODELS = (
     ),
     _ultralytics("yolo11", "l", 26_169_836, 0.661, 0.899),
     _ultralytics("yolo11", "x", 58_798_636, 0.695, 0.911),
-    _ultralytics(
-        *("yolo26", "n", 3_679_464, 0.572, 0.833),
-        num_bytes=7_878_574,
-        sha256="eb3bb8268828aeaf515cec23a4bfafd793944a86fe9af94ba7823609c14522a9",
-    ),
-    _ultralytics(
-        *("yolo26", "s", 11_809_352, 0.630, 0.866),
-        num_bytes=24_151_790,
-        sha256="a083adb42303728ae14c4bd6bd56d80da46f82fb2564dbd6f31dcc92ea321646",
-    ),
-    _ultralytics(
-        *("yolo26", "m", 24_222_664, 0.688, 0.896),
-        sha256="2fbf16367022256a226035695c5c389384c6706e8bb8ab8fcd0e7976f05443c4",
-    ),
-    _ultralytics(
-        *("yolo26", "l", 28_626_120, 0.704, 0.905),
-        num_bytes=57_995_961,
-        sha256="ad33da8a29ea5772318c4c980844e47b56792d2b63815ad4e8e09c078c7d1abf",
-    ),
-    _ultralytics(
-        *("yolo26", "x", 62_731_860, 0.716, 0.916),
-        num_bytes=126_242_553,
-        sha256="08ed9e01d22a6f248b04f2f9992016aca9a32250b9ab57057d886a09d026700d",
-    ),
 )
 
 KNOWN_MODELS: dict[str, KnownModel] = {model.name: model for model in _MODELS}

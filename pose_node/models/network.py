@@ -15,9 +15,7 @@ from pose_node.models.yolov8 import LevelMaps, PoseHead
 
 MAX_LAYERS = 512
 MAX_INPUTS = 8  # of one layer; the largest published Concat has 6
-MAX_PROBE_NUMBERS = (
-    1 << 22
-)  # of one feature map for 64 x 64 pixels; real networks stay below a fifth
+MAX_PROBE_NUMBERS = 1 << 22  # of a feature map of 64 x 64 pixels; real ones have a fifth
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ _MARK = object()
 
 
 def brief(value: object) -> str:
-    """A value for an error text. Never its whole repr: a small pickle may describe an endless one."""
+    """A value for an error text. Never its whole repr: a small pickle may have an endless one."""
     if isinstance(value, str):
         return repr(value[:60])
     if value is None or isinstance(value, (bool, float, Name)):

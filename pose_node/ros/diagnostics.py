@@ -62,14 +62,14 @@ def to_diagnostics(
 
 
 def _node_status(name: str, node: NodeReport) -> DiagnosticStatus:
-    if node.failing:
-        level, message = DiagnosticStatus.ERROR, f"images fail: {node.last_failure}"
-    elif node.device_warning:
-        level, message = DiagnosticStatus.WARN, node.device_warning
-    elif node.state != "active":
+    if node.state != "active":
         level, message = DiagnosticStatus.OK, f"{node.state}: nothing is processed"
     elif not node.enabled:
         level, message = DiagnosticStatus.OK, "disabled by the service ~/enable"
+    elif node.failing:
+        level, message = DiagnosticStatus.ERROR, f"images fail: {node.last_failure}"
+    elif node.device_warning:
+        level, message = DiagnosticStatus.WARN, node.device_warning
     else:
         level, message = DiagnosticStatus.OK, f"{node.model} on {node.device}"
     values = {
@@ -107,8 +107,8 @@ def _camera_status(
     else:
         level, message = DiagnosticStatus.OK, f"{report.rate_out:.1f} images/s"
     values = {
-        "rate in Hz": f"{report.rate_in:.1f}",
-        "rate out Hz": f"{report.rate_out:.1f}",
+        "input rate Hz": f"{report.rate_in:.1f}",
+        "output rate Hz": f"{report.rate_out:.1f}",
         "received": str(report.received),
         "published": str(report.published),
         "replaced": str(report.replaced),

@@ -6,7 +6,6 @@ deactivating stops, cleaning up frees the network. It walks to active by itself 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import signal
@@ -15,7 +14,6 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -33,6 +31,8 @@ from std_srvs.srv import SetBool
 
 from pose_node.errors import ImageError, PoseNodeError
 from pose_node.imaging import check
+from pose_node.models.catalog import KNOWN_MODELS
+from pose_node.models.fetch import fetch_model
 from pose_node.msg import SkeletonInfo
 from pose_node.pipeline import PosePipeline
 from pose_node.poses import Frame, Poses
@@ -57,11 +57,14 @@ def load_pipeline(parameters: NodeParameters) -> PosePipeline:
         PoseNodeError: the model or the device cannot be used.
         ValueError: the model does not go with the other parameters.
     """
-    from pose_node.inference.engine import PoseEngine  # takes seconds: not before it is needed
-
-    if parameters.auto_fetch:
-        from pose_node.models.fetch import fetch_model
-
+    try:
+        from pose_node.inference.engine import PoseEngine  # takes seconds: not before it is needed
+    except ModuleNotFoundError as error:
+        raise PoseNodeError(
+            f"the Python package {error.name} is missing: `pip install torch safetensors` into the "
+            "Python that ROS uses, see the README"
+        ) from error
+    if parameters.auto_fetch and parameters.model in KNOWN_MODELS:
         fetch_model(parameters.model)
     engine = PoseEngine.load(
         parameters.model,
@@ -188,26 +191,30 @@ class PoseNode(LifecycleNode):
             thread=self._device_thread,
         )
         for camera in self._cameras.values():
-            camera.subscribe(self._on_image)
+            camera.subscribe(self._on_image, lambda: self.parameters.max_image_pixels)
         self._active = True
         self._start_up_timer.reset()
         return super().on_activate(state)
 
+    @_with_reason
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop to listen and to work; images at hand are finished."""
+        """Stop to listen and to work; the images being worked on are finished."""
         self._stop()
         return super().on_deactivate(state)
 
+    @_with_reason
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free network and topics."""
         self._free()
         return super().on_cleanup(state)
 
+    @_with_reason
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free everything."""
         self._free()
         return super().on_shutdown(state)
 
+    @_with_reason
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, so that configuring again starts afresh."""
         self._free()
@@ -223,9 +230,9 @@ class PoseNode(LifecycleNode):
         self._start_up_timer.cancel()
         for camera in self._cameras.values():
             camera.unsubscribe()
-        if self._worker is not None:
-            self._worker.stop()
-        self._worker = self._mailbox = None
+        worker, self._worker, self._mailbox = self._worker, None, None
+        if worker is not None:
+            worker.stop()
 
     def _free(self) -> None:
         self._stop()
@@ -245,13 +252,12 @@ class PoseNode(LifecycleNode):
         camera.statistics.received(self._age_ms(arrived))
         if not self._enabled or self._mailbox is None:
             return
-        limit = self.parameters.max_image_pixels
         try:
-            check(arrived.image, max_pixels=limit)
+            check(arrived.image, max_pixels=arrived.max_pixels)
         except ImageError as error:
             self._refuse(camera.camera, error)
             return
-        if self._mailbox.put(camera.camera, dataclasses.replace(arrived, max_pixels=limit)):
+        if self._mailbox.put(camera.camera, arrived):
             camera.statistics.replaced()
 
     def _deliver(self, arrived: ArrivedImage, frame: Frame, poses: Poses, turn: float) -> None:
@@ -332,11 +338,10 @@ class PoseNode(LifecycleNode):
         assert self._pipeline is not None
         if self.parameters.device != "auto" or self._pipeline.engine.device != "cpu":
             return
-        from pose_node.inference.devices import why_no_cuda
+        from pose_node.inference.devices import is_cuda_expected, why_no_cuda
 
         reason = f"device: auto, running on the CPU: {why_no_cuda()}"
-        # Without any sign of a GPU, the CPU is what was expected.
-        if Path("/dev/nvidia0").exists() or Path("/dev/nvhost-gpu").exists():
+        if is_cuda_expected():
             self._device_warning = reason
             self.get_logger().warning(reason)
         else:
@@ -396,7 +401,7 @@ def main(args: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         # Only a note. rclpy's own handlers end the context at once, and with it whatever is just
         # being made or published: an end in the middle of the start would look like a fault.
-        signal.signal(number, lambda number, _frame: signalled.append(number))
+        signal.signal(number, lambda number, _frame: _note(number, signalled))
     node = _make_node(args)
     try:
         if node is None:
@@ -431,6 +436,12 @@ def _make_node(args: Sequence[str] | None) -> PoseNode | None:
     except RuntimeError as error:  # of rclpy, whose own classes for it are private
         print(f"pose_node: error: ROS cannot start with these arguments: {error}", file=sys.stderr)
     return None
+
+
+def _note(number: int, signalled: list[int]) -> None:
+    """Remember a signal; the same one again ends the process at once, whatever it waits for."""
+    signalled.append(number)
+    signal.signal(number, signal.SIG_DFL)
 
 
 def _walk_to_active(node: PoseNode) -> bool:

@@ -272,7 +272,7 @@ def _check(name: str, value: Any, default: Any, rule: Rule) -> None:
         raise ValueError(f"{name} must be a multiple of {rule.step}, got {value}")
     texts = value if isinstance(value, tuple) else (value,)
     if rule.pattern and not all(
-        isinstance(text, str) and re.fullmatch(rule.pattern, text) for text in texts
+        isinstance(text, str) and re.fullmatch(rule.pattern, text, re.ASCII) for text in texts
     ):
         raise ValueError(f"{name} must be {rule.expected}, got {value!r}")
 

@@ -46,3 +46,15 @@ def test_a_gpu_beyond_the_last_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     assert devices.resolve_device("auto") == torch.device("cuda", 0)
     with pytest.raises(DeviceError, match="'cuda:2' is not there: this machine has 2"):
         devices.resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize(("version", "driver"), [("13.0", False), (None, True)])
+def test_a_cuda_build_or_a_driver_lets_expect_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, version: str | None, driver: bool
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", version)
+    monkeypatch.setattr(devices.Path, "exists", lambda _: driver)
+    assert devices.is_cuda_expected()
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(devices.Path, "exists", lambda _: False)
+    assert not devices.is_cuda_expected()

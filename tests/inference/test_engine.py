@@ -35,7 +35,7 @@ class CannedNetwork:
         return [(batch,)]
 
     def decode(self, raw: Sequence[tuple[Tensor, ...]]) -> Tensor:
-        return self.rows.expand(len(raw[0][0]), *self.rows.shape)
+        return self.rows.expand(raw[0][0].shape[0], *self.rows.shape)
 
 
 class _Called:

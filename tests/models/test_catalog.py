@@ -22,12 +22,11 @@ from pose_node.models.catalog import (
 def test_every_family_and_size_is_there() -> None:
     sizes = {
         family: [model.size for model in KNOWN_MODELS.values() if model.family == family]
-        for family in ("yolov8", "yolo11", "yolo26")
+        for family in ("yolov8", "yolo11")
     }
     assert sizes == {
         "yolov8": ["n", "s", "m", "l", "x", "x-p6"],
         "yolo11": ["n", "s", "m", "l", "x"],
-        "yolo26": ["n", "s", "m", "l", "x"],
     }
 
 
@@ -54,7 +53,6 @@ def test_digests_are_all_different() -> None:
     [
         ("yolov8s-pose", "v8.3.0/yolov8s-pose.pt"),
         ("yolov8x-pose-p6", "v8.3.0/yolov8x-pose-p6.pt"),
-        ("yolo26m-pose", "v8.4.0/yolo26m-pose.pt"),
     ],
 )
 def test_release_addresses(name: str, tail: str) -> None:
@@ -64,7 +62,7 @@ def test_release_addresses(name: str, tail: str) -> None:
 
 
 def test_larger_models_of_a_family_are_published_as_better() -> None:
-    for family in ("yolov8", "yolo11", "yolo26"):
+    for family in ("yolov8", "yolo11"):
         models = [model for model in KNOWN_MODELS.values() if model.family == family]
         assert [m.ap for m in models] == sorted(m.ap for m in models)
         assert [m.parameters for m in models] == sorted(m.parameters for m in models)

@@ -71,7 +71,7 @@ def test_a_command_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None
         (b"\x82\x01.", "damaged|operation EXT1"),
         (b"\x80\x05\x97.", "operation NEXT_BUFFER"),
         (b"S'x'\n)R.", "calls 'x'"),
-        (b"c__builtin__\nset\nK\x01R.", "calls Name"),
+        (b"c__builtin__\nset\nK\x01R.", "calls __builtin__.set"),
         (b"ctorch\nHalfStorage\n)R.", "not a function"),
         (b"K\x01Q.", "expected a storage"),
         (b"(]K\x01d.", "a key is a list"),
@@ -140,7 +140,7 @@ def test_a_tensor_becomes_a_reference() -> None:
 
 def test_an_endless_value_is_refused_without_being_written_out() -> None:
     """Each level doubles what the value looks like in full; the text must not contain it."""
-    doubled = b"".join(b"q%c0h%ch%c\x86" % (level, level, level) for level in range(1, 60))
+    doubled = b"".join(b"q%ch%ch%c\x86" % (level, level, level) for level in range(1, 60))
     with pytest.raises(PickleError, match="calls a tuple of 2"):
         read_pickle(b"\x80\x02)" + doubled + b")R.")
     nested = b")" + b"\x85" * 100_000

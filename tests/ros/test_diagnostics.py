@@ -145,8 +145,8 @@ def test_values_of_a_camera() -> None:
         CAMERA, refused={"zero area": 2, "bad size": 1}, last_error="0x0", age=None
     )
     assert values(statuses(NODE, camera)[1]) == {
-        "rate in Hz": "30.0",
-        "rate out Hz": "28.0",
+        "input rate Hz": "30.0",
+        "output rate Hz": "28.0",
         "received": "100",
         "published": "90",
         "replaced": "8",

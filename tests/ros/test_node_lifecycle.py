@@ -7,7 +7,6 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -312,7 +311,7 @@ def test_running_on_the_cpu_is_said(
 ) -> None:
     devices = pytest.importorskip("pose_node.inference.devices", reason="torch missing")
     monkeypatch.setattr(devices, "why_no_cuda", lambda: "the driver is too old")
-    monkeypatch.setattr(node_module, "Path", lambda _: SimpleNamespace(exists=lambda: gpu))
+    monkeypatch.setattr(devices, "is_cuda_expected", lambda: gpu)
 
     def load(parameters: NodeParameters) -> FakePipeline:
         pipeline = FakePipeline(parameters)

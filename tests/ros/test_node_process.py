@@ -37,8 +37,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 class Process:
     """A node process and what it wrote, line by line as it comes."""
 
-    def __init__(self, *parameters: str) -> None:
+    def __init__(self, *parameters: str, name: str = "pose_node") -> None:
         given = [text for parameter in parameters for text in ("-p", parameter)]
+        given += ["-r", f"__node:={name}"]
         self.popen = subprocess.Popen(
             [sys.executable, "-m", "pose_node.ros.node", "--ros-args", *given],
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"},
@@ -69,8 +70,8 @@ def start() -> Iterator[Callable[..., Process]]:
     """Starts node processes and sees that none is left."""
     started: list[Process] = []
 
-    def run(*parameters: str) -> Process:
-        started.append(Process(*parameters))
+    def run(*parameters: str, **named: str) -> Process:
+        started.append(Process(*parameters, **named))
         return started[-1]
 
     yield run
@@ -212,9 +213,10 @@ def test_a_signal_while_images_flow_ends_it_clean(
 def test_a_signal_while_it_starts_ends_it_clean(
     start: Callable[..., Process], robot: Robot, yolo11n_pose: Path, number: int
 ) -> None:
-    process = start(f"model:={yolo11n_pose}")
+    # By a name of its own: nodes of other tests may still be remembered.
+    process = start(f"model:={yolo11n_pose}", name="starting")
     # The node is there before its network is.
-    assert robot.wait(lambda: "pose_node" in robot.node.get_node_names()), process.output
+    assert robot.wait(lambda: "starting" in robot.node.get_node_names()), process.output
     assert process.end(number) == 0
     assert "Traceback" not in process.output
     assert "rror" not in process.output

@@ -157,6 +157,12 @@ class TestSystem:
         monkeypatch.setattr(transport, "_SHARED_MEMORY", tmp_path / "missing")
         assert transport._free_shared_memory() == 0
 
+    def test_our_own_profile_is_no_choice_of_the_user(self) -> None:
+        assert transport._is_ours("/opt/ros/share/pose_node/config/fastdds.xml")
+        assert transport._is_ours("/home/robot/.cache/pose_node/fastdds_16_mib.xml")
+        assert not transport._is_ours("/etc/fastdds.xml")
+        assert not transport._is_ours("/opt/robot/config/profiles.xml")
+
     def test_a_launch_file_gets_profile_and_malloc(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in transport.PROFILE_VARIABLES:
             monkeypatch.delenv(name, raising=False)
