@@ -63,6 +63,15 @@ def main(args: Sequence[str] | None = None) -> int:
     except PoseNodeError as error:
         print(f"pose-node: error: {error}", file=sys.stderr)
         return EXIT_ERROR
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "safetensors"):  # anything else is a fault of ours
+            raise
+        print(
+            f"pose-node: error: the Python package {error.name} is missing: "
+            "`pip install torch safetensors`, see the README",
+            file=sys.stderr,
+        )
+        return EXIT_ERROR
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # whoever read our output has seen enough, for example `head`

@@ -352,3 +352,15 @@ def test_evaluate_without_the_model(
 ) -> None:
     assert cli.main(["evaluate", "--model", "yolo11n-pose", *annotated]) == 1
     assert "pose-node fetch yolo11n-pose" in capsys.readouterr().err
+
+
+def test_a_missing_torch_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fail(_: Path) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("pose_node.models.load_network", fail, raising=False)
+    (tmp_path / "model.pt").touch()
+    assert cli.main(["models", "info", str(tmp_path / "model.pt")]) == 1
+    assert "the Python package torch is missing: `pip install" in capsys.readouterr().err
