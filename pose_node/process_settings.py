@@ -8,6 +8,7 @@ benchmarks/RESULTS.md.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 from collections.abc import MutableMapping
 
@@ -15,9 +16,13 @@ _MEBIBYTE = 1 << 20
 
 # mallopt(3): blocks below 32 MiB, glibc's maximum, come from the heap instead of being mapped and
 # unmapped for every image and every feature map, which costs a page fault for every 4 KiB; and
-# freed memory is kept.
-_MALLOC_OPTIONS = ((-3, 32 * _MEBIBYTE), (-1, 128 * _MEBIBYTE), (-2, 16 * _MEBIBYTE))
-_MALLOC_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
+# freed memory is kept. One heap for all threads, so that each finds what another has freed.
+_MALLOC_OPTIONS = {
+    "MALLOC_MMAP_THRESHOLD_": (-3, 32 * _MEBIBYTE),
+    "MALLOC_TRIM_THRESHOLD_": (-1, 128 * _MEBIBYTE),
+    "MALLOC_TOP_PAD_": (-2, 16 * _MEBIBYTE),
+    "MALLOC_ARENA_MAX": (-8, 1),
+}
 
 # How often a thread of torch's pool looks for the others before it sleeps. By default it looks for
 # milliseconds: beside any other busy process it burns the processor that the others wait for, and
@@ -38,21 +43,37 @@ def tune_process(environment: MutableMapping[str, str] | None = None) -> None:
         variables["GOMP_SPINCOUNT"] = _SPIN_COUNT
 
 
+def release_memory() -> None:
+    """Give what was freed back to the system; worth it after a network was dropped.
+
+    malloc keeps freed memory, and tuned as above more of it.
+    """
+    gc.collect()
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
 def malloc_variables() -> dict[str, str]:
     """The same tuning of malloc for a process that is still to be started, as its environment."""
-    threshold, trim, pad = (str(value) for _, value in _MALLOC_OPTIONS)
-    return dict(zip(_MALLOC_VARIABLES, (threshold, trim, pad), strict=True))
+    return {name: str(value) for name, (_, value) in _MALLOC_OPTIONS.items()}
 
 
 def _tune_malloc(variables: MutableMapping[str, str]) -> bool:
     """Whether glibc took the options."""
-    by_user = any(variables.get(name) for name in _MALLOC_VARIABLES)
+    by_user = any(variables.get(name) for name in _MALLOC_OPTIONS)
     if by_user or "glibc.malloc" in variables.get("GLIBC_TUNABLES", ""):
         return False
+    libc = _glibc()
+    return libc is not None and all(
+        [libc.mallopt(option, value) == 1 for option, value in _MALLOC_OPTIONS.values()]
+    )
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The C library of this process, if it is glibc."""
     try:
         libc = ctypes.CDLL(None)
     except (OSError, TypeError):
-        return False
-    if not hasattr(libc, "gnu_get_libc_version"):
-        return False
-    return all([libc.mallopt(option, value) == 1 for option, value in _MALLOC_OPTIONS])
+        return None
+    return libc if hasattr(libc, "gnu_get_libc_version") else None

@@ -42,6 +42,32 @@ def test_malloc_of_others_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None
     assert not process_settings._tune_malloc({})
 
 
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="glibc missing")
+def test_memory_goes_back_to_the_system() -> None:
+    code = """
+import numpy as np, threading
+from pose_node.process_settings import release_memory, tune_process
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4 // 1024
+
+tune_process({})
+def work():
+    np.ones(20 << 20, np.uint8)
+before = resident()
+for _ in range(6):
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+release_memory()
+print(resident() - before)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert int(found) < 20
+
+
 def test_threads_wait_briefly_unless_the_user_says_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -36,6 +36,7 @@ from pose_node.models.fetch import fetch_model
 from pose_node.msg import SkeletonInfo
 from pose_node.pipeline import PosePipeline
 from pose_node.poses import Frame, Poses
+from pose_node.process_settings import release_memory
 from pose_node.ros import messages, start_up
 from pose_node.ros.camera_topics import ArrivedImage, CameraTopics
 from pose_node.ros.diagnostics import NodeReport, to_diagnostics
@@ -242,6 +243,7 @@ class PoseNode(LifecycleNode):
         self._pipeline = None
         if self._device_thread is not None:
             self._device_thread.shutdown()
+            release_memory()
         self._device_thread = None
         self._device_warning = ""
 
