@@ -238,7 +238,7 @@ def test_twenty_lives_leave_no_threads_and_no_memory(make_bench: MakeBench) -> N
 
     def load(parameters: NodeParameters) -> FakePipeline:
         pipeline = FakePipeline(parameters)
-        pipeline.weights = np.ones(20 * mebibyte, np.uint8)  # type: ignore[attr-defined]
+        pipeline.weights = np.ones(40 * mebibyte, np.uint8)  # type: ignore[attr-defined]
         alive.add(pipeline)
         return pipeline
 
@@ -271,8 +271,9 @@ def test_twenty_lives_leave_no_threads_and_no_memory(make_bench: MakeBench) -> N
         live(number)
     after = measure()
     assert after[:3] <= before[:3]
-    # A life's network and images are 28 MiB; the allocator keeps some of what was freed.
-    assert after[3] - before[3] < 80, "MiB more after twenty lives"
+    # Twenty networks are 800 MiB. malloc keeps some of the images that were freed, in a heap for
+    # every thread here, where many tests share a process that is not tuned.
+    assert after[3] - before[3] < 250, "MiB more after twenty lives"
 
 
 # Diagnostics
