@@ -21,7 +21,7 @@ REPETITIONS = 3
 """Calls with the same shape after which it is worth recording."""
 
 MAX_GRAPHS = 6
-"""Each keeps a copy of the weights, and recording one takes as long as some twenty calls."""
+"""Recording one takes as long as some twenty calls."""
 
 
 class Network(Protocol):
@@ -86,7 +86,20 @@ class RecordedNetwork:
             with warnings.catch_warnings():
                 # torch recommends its compiler instead, which needs a C++ compiler at run time.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                traced = torch.jit.trace(self._module, batch, check_trace=False)  # type: ignore[no-untyped-call]
-                self._graphs[shape] = torch.jit.freeze(traced)
+                self._graphs[shape] = _record(self._module, batch)
         except (RuntimeError, AttributeError, NotImplementedError) as error:
             self.why_not = f"torch {torch.__version__} cannot record the network: {error}"
+
+
+def _record(module: nn.Module, batch: Tensor) -> Callable[[Tensor], Tensor]:
+    """The operators of one call as a function that is freed with its last user.
+
+    `torch.jit.trace` does the same, but what it makes, weights included, stays in torch's own
+    registry until the process ends: a node that is configured again and again would grow.
+    """
+    graph, _ = torch.jit._get_trace_graph(module, (batch,))  # type: ignore[attr-defined, no-untyped-call]
+    state = list(module.state_dict(keep_vars=True).values())
+    if len(list(graph.inputs())) != 1 + len(state):
+        raise RuntimeError("its graph has other inputs than the image and the weights")
+    function = torch._C._create_function_from_graph("recorded", graph)
+    return lambda image: function(image, *state)

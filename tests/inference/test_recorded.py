@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +58,45 @@ def test_where_recording_fails_the_network_still_runs(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("not today")
 
-    monkeypatch.setattr(torch.jit, "trace", fail)
+    monkeypatch.setattr(torch.jit, "_get_trace_graph", fail)
     recorded = RecordedNetwork(network)
     images = batch(64, 64)
     for _ in range(REPETITIONS + 1):
         torch.testing.assert_close(recorded(images), network.decode(network(images)))
     assert recorded.why_not is not None
     assert "not today" in recorded.why_not
+
+
+LIVES = """
+import gc, torch
+from pose_node.inference.recorded import REPETITIONS, RecordedNetwork
+
+class Wide(torch.nn.Linear):  # 16 MiB
+    def decode(self, raw):
+        return raw
+
+def resident():
+    with open("/proc/self/status") as status:
+        return int(next(line.split()[1] for line in status if line.startswith("VmRSS"))) / 1024
+
+@torch.inference_mode()
+def live():
+    recorded = RecordedNetwork(Wide(2048, 2048).eval())
+    for _ in range(REPETITIONS + 3):
+        recorded(torch.rand(1, 3, 2, 2048))
+    assert len(recorded._graphs) == 1, recorded.why_not
+
+for life in range(20):
+    live()
+    gc.collect()
+    if life == 4:
+        before = resident()
+print(resident() - before)
+"""
+
+
+def test_graphs_are_freed_with_their_network() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LIVES], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert float(ended.stdout) < 60, "MiB more after fifteen networks of 16 MiB"
