@@ -1,73 +1,22 @@
-"""What a network is made of, as plain data: read from a checkpoint, kept as JSON, built.
-
-A `Node` is one module: its kind, its plain settings and its parts. The native file format stores
-this tree as JSON beside the weights; building from it is the same whether it comes from there or
-from a checkpoint's records.
-"""
+"""From a checkpoint's records to a description, and from a description to modules."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
-from pose_node.models import blocks, yolo11, yolov8
+from pose_node.models import blocks, yolo11, yolo26, yolov5, yolov7, yolov8, yolox
+from pose_node.models.nodes import (
+    MAX_CHANNELS,
+    MAX_DEPTH,
+    MAX_NODES,
+    MAX_PARTS,
+    DescriptionError,
+    Node,
+)
 from pose_node.models.pickle_machine import Record, brief
-
-MAX_DEPTH = 24
-MAX_NODES = 20_000
-MAX_PARTS = 32  # of one module; the longest chain of a published network has 12
-MAX_CHANNELS = 16_384
-
-
-class DescriptionError(ValueError):
-    """The description names something unknown or does not fit together."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """One module.
-
-    Attributes:
-        kind: name of the module's class.
-        settings: its plain values: numbers, strings, booleans and lists of them.
-        parts: its submodules by name.
-    """
-
-    kind: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    parts: dict[str, Node] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """This node as what ``json.dumps`` takes."""
-        result: dict[str, Any] = {"kind": self.kind}
-        if self.settings:
-            result["settings"] = self.settings
-        if self.parts:
-            result["parts"] = {name: part.to_json() for name, part in self.parts.items()}
-        return result
-
-    @classmethod
-    def from_json(cls, value: object, depth: int = 0) -> Node:
-        """The inverse of `to_json`.
-
-        Raises:
-            DescriptionError: `value` is not of that form.
-        """
-        if depth > MAX_DEPTH:
-            raise DescriptionError(f"its modules are nested more than {MAX_DEPTH} deep")
-        match value:
-            case {"kind": str(kind), **rest}:
-                settings, parts = rest.get("settings", {}), rest.get("parts", {})
-                if isinstance(settings, dict) and isinstance(parts, dict):
-                    nodes = {str(k): cls.from_json(part, depth + 1) for k, part in parts.items()}
-                    return cls(kind, settings, nodes)
-        raise DescriptionError(
-            f"expected a module with kind, settings and parts, got {brief(value)}"
-        )
-
 
 # Kinds of torch.nn that are built from their settings alone.
 _CONV2D = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
@@ -76,7 +25,8 @@ _TORCH_SETTINGS: dict[str, tuple[str, ...]] = {
     "BatchNorm2d": ("num_features", "eps"),
     "MaxPool2d": ("kernel_size", "stride", "padding"),
     "Upsample": ("scale_factor", "mode"),
-    **dict.fromkeys(("SiLU", "ReLU", "Identity", "Sequential", "ModuleList"), ()),
+    "LeakyReLU": ("negative_slope",),
+    **dict.fromkeys(("SiLU", "ReLU", "Hardswish", "Identity", "Sequential", "ModuleList"), ()),
 }
 
 # Our class for each kind that a checkpoint may name. DWConv is a Conv with one group per channel,
@@ -91,11 +41,23 @@ _BLOCKS: dict[str, Callable[..., nn.Module]] = {
     "Concat": blocks.Concat,
     "C2": yolov8.C2,
     "Pose": yolov8.PoseHead,
+    "Pose26": yolo26.Pose26Head,
     "C3k": yolo11.C3k,
     "C3k2": yolo11.C3k2,
     "Attention": yolo11.Attention,
     "PSABlock": yolo11.PSABlock,
     "C2PSA": yolo11.C2PSA,
+    "Focus": yolov5.Focus,
+    "Contract": yolov5.Contract,
+    "ConvFocus": yolov5.ConvFocus,
+    "SPP": yolov5.SPP,
+    "Detect": yolov5.AnchorHead,
+    "ReOrg": yolov7.ReOrg,
+    "SPPCSPC": yolov7.SPPCSPC,
+    "ImplicitA": yolov7.ImplicitA,
+    "ImplicitM": yolov7.ImplicitM,
+    "IKeypoint": yolov7.ImplicitAnchorHead,
+    "YoloxHead": yolox.YoloxHead,
 }
 
 
@@ -144,6 +106,8 @@ def _settings(kind: str, record: Record, where: str) -> dict[str, Any]:
     block = _BLOCKS.get(kind)
     names: tuple[str, ...] = _TORCH_SETTINGS.get(kind, getattr(block, "SETTINGS", ()))
     missing = [name for name in names if name not in attributes]
+    if kind == "Detect" and "nkpt" in missing:
+        raise DescriptionError("it is a detector of boxes, which knows no keypoints")
     if missing:
         raise DescriptionError(f"{where!r:.120} ({kind}) lacks {', '.join(missing)}")
     settings = {name: _plain(attributes[name], f"{where}.{name}") for name in names}

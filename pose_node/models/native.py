@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pose_node.errors import CheckpointError
-from pose_node.models.network import NetworkDescription, PoseNetwork
+from pose_node.models.network import PoseNetwork
+from pose_node.models.nodes import NetworkDescription
 
 FORMAT_VERSION = "1"
 _HEADER_KEY = "pose_node"
@@ -56,7 +57,7 @@ def save_network(network: PoseNetwork, path: str | os.PathLike[str]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load_network(path: Path) -> PoseNetwork:
+def load_network(path: Path, *, end_to_end: bool | None = None) -> PoseNetwork:
     """Load a native file. See `pose_node.models.load_network`."""
     if not path.is_file():
         raise CheckpointError(f"cannot read {path}: there is no such file")
@@ -70,7 +71,7 @@ def load_network(path: Path) -> PoseNetwork:
                 )
             description = NetworkDescription.from_json(json.loads(metadata["description"]))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return PoseNetwork(description, weights)
+            return PoseNetwork(description, weights, end_to_end=end_to_end)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"cannot read {path}: it is damaged: {error}") from error
     except (KeyError, ValueError, RecursionError) as error:

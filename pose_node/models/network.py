@@ -3,77 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pose_node.models.blocks import Convolution
-from pose_node.models.description import DescriptionError, Node, build
-from pose_node.models.yolov8 import LevelMaps, PoseHead
+from pose_node.models.description import build
+from pose_node.models.heads import Head
+from pose_node.models.nodes import DescriptionError, Layer, NetworkDescription
+from pose_node.models.preprocessing import Preprocessing
 
 MAX_LAYERS = 512
 MAX_INPUTS = 8  # of one layer; the largest published Concat has 6
 MAX_PROBE_NUMBERS = 1 << 22  # of a feature map of 64 x 64 pixels; real ones have a fifth
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer of a network.
-
-    Attributes:
-        inputs: which layers it reads: -1 for the one before, else the layer's index.
-        block: what it is.
-    """
-
-    inputs: tuple[int, ...]
-    block: Node
-
-
-@dataclass(frozen=True)
-class NetworkDescription:
-    """Everything that is needed to build a network, short of its weights.
-
-    Attributes:
-        family: for example "yolo11".
-        layers: in the order in which they run; the last one is the head.
-        class_names: what the classes are called, as far as the checkpoint says.
-    """
-
-    family: str
-    layers: tuple[Layer, ...]
-    class_names: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """This description as what ``json.dumps`` takes."""
-        return {
-            "family": self.family,
-            "class_names": list(self.class_names),
-            "layers": [
-                {"inputs": list(layer.inputs), "block": layer.block.to_json()}
-                for layer in self.layers
-            ],
-        }
-
-    @classmethod
-    def from_json(cls, value: object) -> NetworkDescription:
-        """The inverse of `to_json`.
-
-        Raises:
-            DescriptionError: `value` is not of that form.
-        """
-        match value:
-            case {"family": str(family), "class_names": list(names), "layers": list(layers)}:
-                return cls(family, tuple(_layer(layer) for layer in layers), tuple(map(str, names)))
-        raise DescriptionError("expected a description with family, class_names and layers")
-
-
-def _layer(value: object) -> Layer:
-    match value:
-        case {"inputs": list(inputs), "block": block}:
-            return Layer(tuple(inputs), Node.from_json(block))
-    raise DescriptionError(f"expected a layer with inputs and block, got {value!r:.80}")
 
 
 class PoseNetwork(nn.Module):
@@ -83,10 +26,15 @@ class PoseNetwork(nn.Module):
         description: what it is made of.
         weights: every parameter and buffer by name; others that the description does not know are
             left unread.
+        end_to_end: of heads with two kinds of branches (YOLO26), those that need no suppression of
+            duplicates (True) or the others (False); None takes what the authors recommend.
 
     Attributes:
         description: as given.
         family: for example "yolo11".
+        class_names: what the classes are called, as far as the file says.
+        preprocessing: how the network wants its images.
+        end_to_end: whether the rows need no suppression of duplicates.
         strides: input pixels per cell, for each level of the head.
         stride: the largest of them: height and width of an input must be multiples of it.
         num_keypoints: keypoints of each person, K.
@@ -96,13 +44,20 @@ class PoseNetwork(nn.Module):
 
     Raises:
         DescriptionError: the layers do not fit together, or a weight is missing, has another shape
-            or is not finite.
+            or is not finite, or the head has no such branches.
     """
 
-    def __init__(self, description: NetworkDescription, weights: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        description: NetworkDescription,
+        weights: Mapping[str, Tensor],
+        *,
+        end_to_end: bool | None = None,
+    ) -> None:
         super().__init__()
         self.description = description
         self.family = description.family
+        self.class_names = description.class_names
         self.fused = False
         if len(description.layers) > MAX_LAYERS:
             raise DescriptionError(f"it has more than {MAX_LAYERS} layers")
@@ -112,8 +67,12 @@ class PoseNetwork(nn.Module):
             build(layer.block, f"model.{index}") for index, layer in enumerate(description.layers)
         )
         head = self.model[-1] if len(self.model) else None
-        if not isinstance(head, PoseHead):
+        if not isinstance(head, Head):
             raise DescriptionError("the last layer is not a pose head: this is no pose network")
+        try:
+            head.choose(end_to_end)
+        except ValueError as error:
+            raise DescriptionError(str(error)) from error
         self.num_keypoints = head.num_keypoints
         self.keypoint_dimensions = head.keypoint_dimensions
         self.num_classes = head.num_classes
@@ -124,20 +83,30 @@ class PoseNetwork(nn.Module):
         self.stride = max(self.strides)
 
     @property
-    def head(self) -> PoseHead:
+    def head(self) -> Head:
         """The last layer."""
         head = self.model[-1]
-        assert isinstance(head, PoseHead)
+        assert isinstance(head, Head)
         return head
 
-    def forward(self, batch: Tensor) -> list[LevelMaps]:
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How the network wants its images."""
+        return self.head.PREPROCESSING
+
+    @property
+    def end_to_end(self) -> bool:
+        """Whether the rows need no suppression of duplicates."""
+        return self.head.end_to_end
+
+    def forward(self, batch: Tensor) -> list[Any]:
         """Run the network.
 
         Args:
-            batch: (B, 3, H, W) RGB, 0 to 1, H and W multiples of `stride`.
+            batch: (B, 3, H, W) as `preprocessing` says, H and W multiples of `stride`.
 
         Returns:
-            The head's raw maps, level by level.
+            The head's raw maps: for each level a named tuple of tensors (B, channels, H, W).
         """
         outputs: dict[int, Any] = {-1: batch}
         value: Any = batch
@@ -147,7 +116,7 @@ class PoseNetwork(nn.Module):
                 outputs[index] = value
         return value
 
-    def decode(self, raw: Sequence[LevelMaps]) -> Tensor:
+    def decode(self, raw: Sequence[Any]) -> Tensor:
         """Turn raw maps into rows in pixels of the input.
 
         Returns:
@@ -157,9 +126,9 @@ class PoseNetwork(nn.Module):
         return self.head.decode(raw, self.strides)
 
     def fuse(self) -> PoseNetwork:
-        """Fold every batch normalisation into its convolution. Returns itself."""
-        for module in self.modules():
-            if isinstance(module, Convolution):
+        """Fold batch normalisation into the convolutions, drop what is unused. Returns itself."""
+        for module in list(self.modules()):
+            if isinstance(module, (Convolution, Head)):
                 module.fuse()
         self.fused = True
         return self
@@ -182,14 +151,14 @@ class PoseNetwork(nn.Module):
         self.load_state_dict(state, assign=True)
 
     @torch.inference_mode()
-    def _measure_strides(self, head: PoseHead) -> tuple[int, ...]:
+    def _measure_strides(self, head: Head) -> tuple[int, ...]:
         """Run the network once on a small image: do its layers fit, and what strides result?"""
         side = 64  # the largest stride of any published network
         hooks = [module.register_forward_hook(_check_size) for module in self.modules()]
         try:
             probe = self(torch.zeros(1, 3, side, side))
             head.check(probe)
-            cells = [tuple(maps.boxes.shape[-2:]) for maps in probe]
+            cells = [tuple(maps[0].shape[-2:]) for maps in probe]
             if not all(height == width and side % width == 0 for height, width in cells):
                 raise ValueError(f"its maps have {cells} cells for an image of {side} x {side}")
             return tuple(side // width for _, width in cells)
@@ -210,12 +179,15 @@ def _resolve_inputs(layers: Sequence[Layer]) -> list[tuple[int, ...]]:
     """Absolute index of each layer's inputs; -1 is the image."""
     resolved = []
     for index, layer in enumerate(layers):
-        inputs = tuple(index - 1 if i == -1 else i for i in layer.inputs)
+        given = layer.inputs
+        inputs = tuple(index + i if type(i) is int and i < 0 else i for i in given)
         if not 0 < len(inputs) <= MAX_INPUTS or not all(
-            (type(i) is int and 0 <= i < index) or i == index - 1 for i in inputs
+            type(i) is int and (0 <= i < index or (i == -1 and j == -1))
+            for i, j in zip(inputs, given, strict=True)
         ):
             raise DescriptionError(
-                f"layer {index} reads layers {layer.inputs}, expected -1 or earlier layers"
+                f"layer {index} reads layers {given!r:.200}, expected the numbers of earlier "
+                "layers, or -1, -2, ... for the last ones"
             )
         resolved.append(inputs)
     return resolved

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pose_node.models.blocks import Block
+from pose_node.models.heads import Head, cells
 
 
 class LevelMaps(NamedTuple):
@@ -44,7 +45,7 @@ class C2(Block):
         return self.cv2(torch.cat((self.m(through), around), 1))
 
 
-class PoseHead(Block):
+class PoseHead(Head):
     """Boxes, classes and keypoints for every cell of every feature map.
 
     Args:
@@ -90,11 +91,7 @@ class PoseHead(Block):
         ]
 
     def check(self, raw: Sequence[LevelMaps]) -> None:
-        """Compare the widths of the maps with what the settings promise.
-
-        Raises:
-            ValueError: a map has another number of channels.
-        """
+        """See `Head.check`."""
         expected = (
             4 * self.num_bins,
             self.num_classes,
@@ -109,31 +106,26 @@ class PoseHead(Block):
                 )
 
     def decode(self, raw: Sequence[LevelMaps], strides: Sequence[int]) -> Tensor:
-        """Turn raw maps into boxes, scores and keypoints in pixels of the network's input.
-
-        Args:
-            raw: the maps of each level, as `forward` gives them.
-            strides: input pixels per cell, for each level.
-
-        Returns:
-            (B, A, 4 + num_classes + K * D): x1 y1 x2 y2, class scores, keypoints; A counts the
-            cells of all levels, level by level, row by row.
-        """
+        """See `Head.decode`."""
         boxes, classes, keypoints = (
             torch.cat([part.flatten(2) for part in parts], 2) for parts in zip(*raw, strict=True)
         )  # each (B, channels, A)
-        cells, stride = _cells(raw, strides)
-        corner = cells + 0.5  # the centre of each cell, in cells
+        cell, stride = _cells_and_strides(raw, strides)
+        centre = cell + 0.5
         distances = self._distances(boxes)
-        left_top = (corner - distances[:, :2]) * stride
-        right_bottom = (corner + distances[:, 2:]) * stride
+        left_top = (centre - distances[:, :2]) * stride
+        right_bottom = (centre + distances[:, 2:]) * stride
         batch, _, count = keypoints.shape
         points = keypoints.view(batch, self.num_keypoints, self.keypoint_dimensions, count)
-        xy = (points[:, :, :2] * 2 + cells) * stride
+        xy = self._positions(points[:, :, :2], cell) * stride
         visible = points[:, :, 2:].sigmoid()
         located = torch.cat((xy, visible), 2).flatten(1, 2)
         rows = torch.cat((left_top, right_bottom, classes.sigmoid(), located), 1)
         return rows.transpose(1, 2)
+
+    def _positions(self, raw: Tensor, cell: Tensor) -> Tensor:
+        """Raw x and y (B, K, 2, A) to positions in cells."""
+        return raw * 2 + cell
 
     def _distances(self, boxes: Tensor) -> Tensor:
         """Mean of the bins of each side: (B, 4 * bins, A) -> (B, 4, A), in cells."""
@@ -143,15 +135,12 @@ class PoseHead(Block):
         return (probabilities * bins[:, None]).sum(2)
 
 
-def _cells(raw: Sequence[LevelMaps], strides: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _cells_and_strides(raw: Sequence[LevelMaps], strides: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Column and row of every cell, (2, A), and its stride, (1, A)."""
     positions, sizes = [], []
     for maps, stride in zip(raw, strides, strict=True):
         like = maps.boxes
         height, width = like.shape[-2:]
-        rows = torch.arange(height, dtype=like.dtype, device=like.device)
-        columns = torch.arange(width, dtype=like.dtype, device=like.device)
-        y, x = torch.meshgrid(rows, columns, indexing="ij")
-        positions.append(torch.stack((x.flatten(), y.flatten())))
+        positions.append(cells(height, width, like))
         sizes.append(like.new_full((1, height * width), float(stride)))
     return torch.cat(positions, 1), torch.cat(sizes, 1)

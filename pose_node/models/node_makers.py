@@ -1,0 +1,90 @@
+"""Descriptions of the blocks that published architectures are written with.
+
+Each function gives the `Node` that a checkpoint's record of the same block gives, with the weights'
+own names. Widths are numbers of channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from pose_node.models.nodes import Layer, Node
+
+BATCH_NORM_EPS = 1e-3
+"""Of all YOLO families; torch's own default is another."""
+
+
+def width_of(channels: float, factor: float, largest: float = math.inf) -> int:
+    """A published width, cut to `largest`, scaled and rounded up to a multiple of 8."""
+    return math.ceil(min(channels, largest) * factor / 8) * 8
+
+
+def depth_of(repeats: int, factor: float) -> int:
+    """A published number of repeated blocks, scaled."""
+    return max(round(repeats * factor), 1) if repeats > 1 else repeats
+
+
+def conv2d(
+    inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, bias: bool = True
+) -> Node:
+    """A plain convolution that keeps the size of the map at a stride of 1."""
+    settings = {
+        "in_channels": inputs,
+        "out_channels": outputs,
+        "kernel_size": [kernel, kernel],
+        "stride": [stride, stride],
+        "padding": [kernel // 2, kernel // 2],
+        "dilation": [1, 1],
+        "groups": groups,
+        "bias": bias,
+    }
+    return Node("Conv2d", settings)
+
+
+def convolution(
+    inputs: int,
+    outputs: int,
+    kernel: int = 1,
+    stride: int = 1,
+    *,
+    groups: int = 1,
+    activation: str = "SiLU",
+    normalised: bool = True,
+) -> Node:
+    """Convolution, batch normalisation, activation; or fused, with a bias instead of the second."""
+    parts = {"conv": conv2d(inputs, outputs, kernel, stride, groups, bias=not normalised)}
+    if normalised:
+        parts["bn"] = Node("BatchNorm2d", {"num_features": outputs, "eps": BATCH_NORM_EPS})
+    parts["act"] = Node(activation)
+    return Node("Conv", {}, parts)
+
+
+def depthwise(inputs: int, outputs: int, activation: str = "SiLU") -> Node:
+    """A 3 x 3 convolution with as many groups as its widths allow."""
+    groups = math.gcd(inputs, outputs)
+    return convolution(inputs, outputs, 3, groups=groups, activation=activation)
+
+
+def numbered(kind: str, nodes: Iterable[Node]) -> Node:
+    """A "Sequential" or "ModuleList" of nodes."""
+    return Node(kind, {}, {str(index): node for index, node in enumerate(nodes)})
+
+
+def sequential(*nodes: Node) -> Node:
+    """Nodes one after the other."""
+    return numbered("Sequential", nodes)
+
+
+def max_pool(kernel: int) -> Node:
+    """A maximum over a window that keeps the size of the map."""
+    return Node("MaxPool2d", {"kernel_size": kernel, "stride": 1, "padding": kernel // 2})
+
+
+def layer(block: Node, *inputs: int) -> Layer:
+    """A layer; it reads the one before if no inputs are named."""
+    return Layer(inputs or (-1,), block)
+
+
+UPSAMPLE = Node("Upsample", {"scale_factor": 2.0, "mode": "nearest"})
+CONCAT = Node("Concat", {"d": 1})
