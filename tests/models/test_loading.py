@@ -1,4 +1,4 @@
-"""Networks give the numbers of the programs whose files they are built from."""
+"""From files to networks, and what is refused. The numbers: test_parity.py."""
 
 from __future__ import annotations
 
@@ -7,101 +7,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from pose_node.errors import CheckpointError
-from pose_node.models import PoseNetwork, load_network
-from pose_node.models.native import save_network
-
-PIXELS, SCORE = 5e-3, 1e-4  # largest allowed difference of coordinates and of scores
-
-FIXTURES = [
-    *("ul_yolov8_tiny_pose", "ul_yolo11_tiny_pose", "ul_yolo11_tiny_pose_fused"),
-    "ul_yolo11_trainer_stripped",
-]
-
-
-def assert_decoded_equal(found: np.ndarray, expected: np.ndarray) -> None:
-    """Compare (B, A, 56) corner rows with the reference's (B, 56, A) centre rows."""
-    rows = expected.transpose(0, 2, 1)
-    centre, size = rows[..., :2], rows[..., 2:4]
-    corners = np.concatenate((centre - size / 2, centre + size / 2), 2)
-    np.testing.assert_allclose(found[..., :4], corners, rtol=0, atol=PIXELS)
-    np.testing.assert_allclose(found[..., 4], rows[..., 4], rtol=0, atol=SCORE)
-    found_points, points = (a[..., 5:].reshape(*a.shape[:2], 17, 3) for a in (found, rows))
-    np.testing.assert_allclose(found_points[..., :2], points[..., :2], rtol=0, atol=PIXELS)
-    np.testing.assert_allclose(found_points[..., 2], points[..., 2], rtol=0, atol=SCORE)
-
-
-@torch.inference_mode()
-def decode(network: PoseNetwork, batch: np.ndarray) -> np.ndarray:
-    return network.decode(network(torch.from_numpy(batch))).numpy()
-
-
-@torch.inference_mode()
-def check_against(network: PoseNetwork, expected: Any, tags: dict[str, str]) -> None:
-    """Compare raw maps and decoded rows; `tags` names the inputs: tag of the results -> input."""
-    for tag, key in tags.items():
-        batch = torch.from_numpy(expected[key])
-        raw = network(batch)
-        for index, part in enumerate(("boxes", "scores", "kpts")):
-            if f"{tag}_raw_{part}" in expected:
-                found = torch.cat([maps[index].flatten(2) for maps in raw], 2)
-                np.testing.assert_allclose(found, expected[f"{tag}_raw_{part}"], atol=2e-4)
-        assert_decoded_equal(network.decode(raw).numpy(), expected[f"{tag}_decoded"])
-
-
-@pytest.mark.parametrize("name", FIXTURES)
-def test_reference_numbers(shared: Path, name: str, tmp_path: Path) -> None:
-    """Unfused, fused, and written to and read from the native format."""
-    network = load_network(shared / "fixtures" / f"{name}.pt")
-    expected = np.load(shared / "fixtures" / f"{name}.npz")
-    tags = {tag: f"{tag}_input" for tag in ("sq", "rect") if f"{tag}_input" in expected}
-    check_against(network, expected, tags)
-
-    native = tmp_path / "model.safetensors"
-    save_network(network, native)
-    batch = expected["sq_input"]
-    np.testing.assert_array_equal(decode(load_network(native), batch), decode(network, batch))
-
-    network.fuse()
-    assert_decoded_equal(decode(network, batch), expected["sq_decoded"])
-
-
-def test_suppression_keeps_the_reference_people(shared: Path) -> None:
-    from pose_node.inference.nms import non_maximum_suppression
-
-    checked = 0
-    for name in FIXTURES[:3]:
-        network = load_network(shared / "fixtures" / f"{name}.pt")
-        expected = np.load(shared / "fixtures" / f"{name}.npz")
-        for tag, count in (("sq", 1), ("rect", 2)):
-            decoded = decode(network, expected[f"{tag}_input"])
-            for index in range(count):
-                rows = decoded[index][decoded[index, :, 4] > 0.25]
-                kept = non_maximum_suppression(
-                    rows[:, :4],
-                    rows[:, 4],
-                    np.zeros(len(rows), np.int64),
-                    iou_threshold=0.7,
-                    max_kept=300,
-                )
-                reference = expected[f"{tag}_nms_{index}"]
-                assert len(kept) == len(reference)
-                np.testing.assert_allclose(rows[kept][:, :4], reference[:, :4], atol=PIXELS)
-                np.testing.assert_allclose(rows[kept][:, 4], reference[:, 4], atol=SCORE)
-                checked += len(kept)
-    assert checked > 500
-
-
-def test_the_official_network_gives_its_official_numbers(shared: Path, yolo11n_pose: Path) -> None:
-    network = load_network(yolo11n_pose)
-    expected = np.load(shared / "fixtures" / "real_yolo11n_pose_expected.npz")
-    tags = {"sq128": "sq128_input", "rect": "rect_input"}
-    check_against(network, expected, tags)
-    check_against(network.fuse(), expected, tags)
+from pose_node.models import load_network
 
 
 def test_attributes(shared: Path) -> None:
@@ -124,7 +34,7 @@ def test_foreign_checkpoints_are_refused(shared: Path, tmp_path: Path) -> None:
     nothing = tmp_path / "nothing.pt"
     torch.save([1, 2, 3], nothing)
     for path, text in (
-        (state_dictionary, "bare state dictionary"),
+        (state_dictionary, "bare weights, which do not say"),
         (nothing, "it holds no network"),
         (shared / "data/videos/squats.mp4", "not a zip archive"),
         (tmp_path / "model.safetensors", "there is no such file"),
