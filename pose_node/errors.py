@@ -4,6 +4,7 @@
 
     PoseNodeError
     ├── ImageError         an image message, file or buffer that cannot be used
+    ├── CalibrationError   a camera calibration that is missing, damaged or of another image
     ├── CheckpointError    a model file that is missing, damaged, foreign or hostile
     ├── FetchError         a download that failed or is not what was promised
     ├── DeviceError        a device that is asked for but not there
@@ -31,6 +32,10 @@ class ImageError(PoseNodeError):
         self.kind = kind
 
 
+class CalibrationError(PoseNodeError):
+    """A camera calibration that is missing, damaged or not that of the image."""
+
+
 class CheckpointError(PoseNodeError):
     """A model file that is missing, damaged, of a foreign kind or hostile."""
 
@@ -41,6 +46,10 @@ class FetchError(PoseNodeError):
 
 class DeviceError(PoseNodeError):
     """A device that was asked for and cannot be used."""
+
+
+class SkeletonError(PoseNodeError):
+    """A skeleton of an unknown name, or a file of one that is wrong or hostile."""
 
 
 class SourceError(PoseNodeError):

@@ -15,7 +15,7 @@ PACKAGE = REPOSITORY / "pose_node"
 # From the bottom up. A module may import from lower layers and from its own.
 LAYERS = (
     ("errors", "poses", "progress", "process_settings"),
-    ("image_headers",),
+    ("image_headers", "skeletons"),
     ("imaging", "drawing"),
     ("sources",),
     ("playback",),

@@ -1,0 +1,208 @@
+"""Skeletons by name or from a YAML file: what the keypoints of a model are called and joined by.
+
+A file names the keypoints and, where there are any, limbs, left/right pairs and OKS sigmas; see
+``config/skeletons/hand21.yaml``. It may come from anywhere, so it is read as plain data, of bounded
+size and depth, and without YAML's references.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pose_node.errors import SkeletonError
+from pose_node.poses import COCO17, Skeleton
+
+BUILT_IN = {COCO17.name: COCO17}
+"""The skeletons that need no file, by name."""
+
+MAX_FILE_BYTES = 256 * 1024
+MAX_KEYPOINTS = 1000
+_MAX_DEPTH = 4  # the file, a list, a pair, an index
+_MAX_NAME = 100  # characters
+
+_NEEDED = ("name", "keypoints")
+_FIELDS = (*_NEEDED, "edges", "flip", "sigmas")
+
+
+def load_skeleton(name_or_path: str | os.PathLike[str]) -> Skeleton:
+    """A skeleton by its name, or from a YAML file.
+
+    Args:
+        name_or_path: one of `BUILT_IN`, or a file with the fields ``name``, ``keypoints`` (names),
+            and, all optional, ``edges`` and ``flip`` (pairs of keypoints, by name or index from 0)
+            and ``sigmas`` (one number for each keypoint or one for all; by default 1/K).
+
+    Raises:
+        SkeletonError: there is no such skeleton or file, or the file is not as it should be; the
+            error names the file and the field.
+    """
+    if isinstance(name_or_path, str) and name_or_path in BUILT_IN:
+        return BUILT_IN[name_or_path]
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise SkeletonError(
+            f"skeleton {str(name_or_path)!r} is neither a built-in one ({', '.join(BUILT_IN)}) nor "
+            "a YAML file; give the path of a file with name, keypoints and edges"
+        )
+    return _FieldReader(str(path), _read_yaml(path)).skeleton()
+
+
+class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+    """Plain data only: no references (they can unfold into gigabytes), no deep nesting."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """One node; refuses references and depth before anything is built."""
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(
+                problem=f"references (*{event.anchor}) are not allowed, write the value out",
+                problem_mark=event.start_mark,
+            )
+        if self._depth == _MAX_DEPTH:
+            raise yaml.MarkedYAMLError(
+                problem=f"nested more than {_MAX_DEPTH} deep", problem_mark=event.start_mark
+            )
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """A dict; a key that stands twice is an error, not the last one's win."""
+        keys = [key.value for key, _ in node.value]
+        for (key, _), value in zip(node.value, keys, strict=True):
+            if keys.count(value) > 1:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{value!r:.80} stands here twice", problem_mark=key.start_mark
+                )
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise SkeletonError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise SkeletonError(
+            f"{path}: expected at most {MAX_FILE_BYTES} bytes, got more: this is no skeleton file"
+        )
+    try:
+        return yaml.load(content, Loader=_PlainLoader)  # a SafeLoader
+    # Besides its own errors: what dates, numbers and bytes that are none make Python raise.
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        raise SkeletonError(f"{path}: expected plain YAML, got: {reason:.300}") from error
+
+
+class _FieldReader:
+    """Makes a skeleton of the content of a file, field by field, each with its own error."""
+
+    def __init__(self, file: str, content: Any) -> None:
+        self._file = file
+        self._content = content
+        self._names: tuple[str, ...] = ()
+
+    def skeleton(self) -> Skeleton:
+        """The skeleton; raises SkeletonError for the first field that is not as it should be."""
+        content = self._content
+        if not isinstance(content, dict):
+            raise self._error(
+                "the file", f"a mapping with the fields {', '.join(_FIELDS)}", content
+            )
+        unknown = [str(key)[:40] for key in content if key not in _FIELDS]
+        if unknown:
+            raise self._error("the file", f"only the fields {', '.join(_FIELDS)}", unknown)
+        for field in _NEEDED:
+            if field not in content:
+                raise self._error(field, "this field", "none")
+        self._names = self._keypoint_names(content["keypoints"])
+        return Skeleton(
+            name=self._text("name", content["name"]),
+            keypoint_names=self._names,
+            edges=self._pairs("edges"),
+            flip=self._flip(),
+            sigmas=self._sigmas(),
+        )
+
+    def _error(self, field: str, expected: str, got: object) -> SkeletonError:
+        text = repr(got)
+        if len(text) > 80:
+            text = f"{text[:80]}..."
+        return SkeletonError(f"{self._file}: {field}: expected {expected}, got {text}")
+
+    def _text(self, field: str, value: object) -> str:
+        if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME or not value.isprintable():
+            raise self._error(
+                field, f"a name of 1 to {_MAX_NAME} characters (in quotes, if in doubt)", value
+            )
+        return value
+
+    def _keypoint_names(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list) or not 1 <= len(value) <= MAX_KEYPOINTS:
+            raise self._error("keypoints", f"a list of 1 to {MAX_KEYPOINTS} names", value)
+        names = tuple(self._text(f"keypoints[{i}]", name) for i, name in enumerate(value))
+        for index, name in enumerate(names):
+            if names.index(name) != index:
+                raise self._error(f"keypoints[{index}]", "a name that is not taken", name)
+        return names
+
+    def _pairs(self, field: str) -> tuple[tuple[int, int], ...]:
+        value = self._content.get(field)
+        if value is None:
+            return ()
+        if not isinstance(value, list):
+            raise self._error(field, "a list of pairs of keypoints", value)
+        pairs = []
+        for index, pair in enumerate(value):
+            place = f"{field}[{index}]"
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise self._error(place, "a pair of keypoints, [first, second]", pair)
+            first, second = (self._keypoint(place, keypoint) for keypoint in pair)
+            if first == second:
+                raise self._error(place, "two different keypoints", pair)
+            pairs.append((first, second))
+        return tuple(pairs)
+
+    def _keypoint(self, place: str, value: object) -> int:
+        """The index of a keypoint that is given by its name or its index."""
+        if isinstance(value, str) and value in self._names:
+            return self._names.index(value)
+        # bool is an int to Python.
+        if type(value) is int and 0 <= value < len(self._names):
+            return value
+        last = len(self._names) - 1
+        raise self._error(place, f"the name of a keypoint or an index from 0 to {last}", value)
+
+    def _flip(self) -> tuple[int, ...]:
+        flip = list(range(len(self._names)))
+        for index, (first, second) in enumerate(self._pairs("flip")):
+            if flip[first] != first or flip[second] != second:
+                pair = [self._names[first], self._names[second]]
+                raise self._error(f"flip[{index}]", "keypoints that no other pair has", pair)
+            flip[first], flip[second] = second, first
+        return tuple(flip)
+
+    def _sigmas(self) -> tuple[float, ...]:
+        count = len(self._names)
+        value = self._content.get("sigmas")
+        if value is None:
+            return (1 / count,) * count  # as the YOLOv8 trainer takes them
+        values = value if isinstance(value, list) else [value] * count
+        if len(values) != count:
+            raise self._error("sigmas", f"one number, or {count}, one for each keypoint", value)
+        for index, sigma in enumerate(values):
+            if type(sigma) not in (int, float) or not 0 < sigma < math.inf:
+                raise self._error(f"sigmas[{index}]", "a number above 0, such as 0.05", sigma)
+        return tuple(float(sigma) for sigma in values)
