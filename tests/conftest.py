@@ -13,8 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from pose_node import Frame, Poses
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("pose_node", deadline=None)
+settings.load_profile("pose_node")
 
 # Before anything starts DDS, here or in a child process: no two test processes may hear each other.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)

@@ -6,7 +6,6 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -16,28 +15,13 @@ from torch import Tensor
 from pose_node.errors import ImageError
 from pose_node.inference.devices import describe_device, resolve_device
 from pose_node.inference.letterbox import Letterbox
+from pose_node.inference.networks import Network, prepare_network
 from pose_node.inference.nms import non_maximum_suppression
 from pose_node.inference.recorded import REPETITIONS, RecordedNetwork
-from pose_node.models import load_network
 from pose_node.models.fetch import resolve_model
 from pose_node.poses import ChannelOrder, Poses, Skeleton
 
 MAX_CANDIDATES = 30_000  # boxes of one image that enter suppression, best first
-
-
-class Network(Protocol):
-    """What the engine needs of a network; `pose_node.models.PoseNetwork` is one."""
-
-    stride: int
-    num_keypoints: int
-    keypoint_dimensions: int
-    num_classes: int
-
-    def __call__(self, batch: Tensor) -> Any:
-        """(B, 3, H, W) RGB in 0..1 to raw maps."""
-
-    def decode(self, raw: Any) -> Tensor:
-        """Raw maps to (B, A, 4 + classes + K * dimensions) in input pixels."""
 
 
 class PoseEngine:
@@ -49,13 +33,17 @@ class PoseEngine:
         network: the network, on its device.
         device: that device.
         half: compute in float16 (decoding stays in float32).
-        image_size: longer side of the network's input in pixels, a multiple of its stride.
+        image_size: longer side of the network's input in pixels, a multiple of its stride; of no
+            meaning for networks whose input has a fixed size.
         score_threshold: people scored at or below are dropped, 0 to 1.
         iou_threshold: of two people whose boxes overlap more, the better one stays, 0 to 1.
         max_people: most people of one image.
+        classes: only objects of these classes are kept; names or numbers, None for all.
+        skeleton: names and meaning of the keypoints; None for the built-in skeleton with so many.
         model_name: what to call the model in messages.
 
     Attributes:
+        classes: numbers of the classes that are kept, None for all.
         score_threshold, iou_threshold, max_people: as given; may be set between calls.
         stage_times: seconds that the last call spent in "preprocess", "network" (decoding and the
             copy to the host included) and "postprocess".
@@ -71,16 +59,26 @@ class PoseEngine:
         score_threshold: float = 0.3,
         iou_threshold: float = 0.65,
         max_people: int = 100,
+        classes: Sequence[int | str] | None = None,
+        skeleton: Skeleton | None = None,
         model_name: str = "",
     ) -> None:
-        if image_size <= 0 or image_size % network.stride:
+        if network.input_size is not None:
+            image_size = max(network.input_size)
+        elif image_size <= 0 or image_size % network.stride:
             raise ValueError(
                 f"image_size must be a multiple of {network.stride}, the stride of this model, "
                 f"got {image_size}"
             )
+        if skeleton is not None and skeleton.num_keypoints != network.num_keypoints:
+            raise ValueError(
+                f"the model has {network.num_keypoints} keypoints, skeleton {skeleton.name!r} has "
+                f"{skeleton.num_keypoints}: choose one that goes with the model"
+            )
         self.network = network
         self.model_name = model_name
-        self.skeleton = Skeleton.for_keypoints(network.num_keypoints)
+        self.skeleton = skeleton or Skeleton.for_keypoints(network.num_keypoints)
+        self.classes = None if classes is None else _class_numbers(classes, network)
         self.image_size = image_size
         self.half = half
         self.score_threshold = score_threshold
@@ -88,8 +86,11 @@ class PoseEngine:
         self.max_people = max_people
         self.stage_times: dict[str, float] = {}
         self._device = torch.device(device)
-        self._recorded = RecordedNetwork(network) if self._device.type == "cpu" else None
+        recordable = self._device.type == "cpu" and isinstance(network, torch.nn.Module)
+        self._recorded = RecordedNetwork(network) if recordable else None
         self._dtype = torch.float16 if half else torch.float32
+        # A GPU is fastest with all images at once, a CPU with one after the other.
+        self._batches = self._device.type != "cpu"
 
     @classmethod
     def load(
@@ -102,6 +103,9 @@ class PoseEngine:
         score_threshold: float = 0.3,
         iou_threshold: float = 0.65,
         max_people: int = 100,
+        classes: Sequence[int | str] | None = None,
+        skeleton: Skeleton | str | os.PathLike[str] | None = None,
+        end_to_end: bool | None = None,
         backend: str = "torch",
     ) -> PoseEngine:
         """Load a model and prepare it for a device.
@@ -114,12 +118,19 @@ class PoseEngine:
             score_threshold: people scored at or below are dropped, 0 to 1.
             iou_threshold: of two people whose boxes overlap more, the better one stays, 0 to 1.
             max_people: most people of one image.
+            classes: only objects of these classes are kept; names or numbers, None for all.
+            skeleton: names and meaning of the keypoints: a `Skeleton`, the name of a built-in one
+                or a YAML file (see `pose_node.skeletons`); None for the built-in one with so many.
+            end_to_end: of models with two kinds of branches (YOLO26), use those that need no
+                suppression of duplicates (True) or the others (False); None takes what the model's
+                authors recommend.
             backend: "torch", the only one so far.
 
         Raises:
-            CheckpointError: the model is not there, damaged, of a foreign kind or hostile.
+            CheckpointError: the model is not there, damaged, of a foreign kind or hostile, or has
+                no such branches.
             DeviceError: the device is not there.
-            ValueError: another argument is out of its range.
+            ValueError: another argument is out of its range or does not go with the model.
         """
         if backend != "torch":
             raise ValueError(f"backend must be 'torch', got {backend!r}")
@@ -128,19 +139,21 @@ class PoseEngine:
             raise ValueError(
                 "half precision needs an NVIDIA GPU: on the CPU it is slower; unset half"
             )
+        if isinstance(skeleton, (str, os.PathLike)):
+            from pose_node.skeletons import load_skeleton  # needs YAML, which few callers do
+
+            skeleton = load_skeleton(skeleton)
         path = resolve_model(model)
-        network = load_network(path).fuse()
-        network.to(chosen, torch.float16 if half else torch.float32)
-        # Convolutions run fastest with the channels of a pixel side by side, on CPU and GPU alike.
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(
-            network,
+            prepare_network(path, device=chosen, half=half, end_to_end=end_to_end),
             device=chosen,
             half=half,
             image_size=image_size,
             score_threshold=score_threshold,
             iou_threshold=iou_threshold,
             max_people=max_people,
+            classes=classes,
+            skeleton=skeleton,
             model_name=path.stem,
         )
 
@@ -227,15 +240,12 @@ class PoseEngine:
         groups: dict[tuple[int, int], list[tuple[int, Letterbox]]] = defaultdict(list)
         for index, image in enumerate(images):
             _check_image(image)
-            box = Letterbox.fit(
-                *image.shape[:2], image_size=self.image_size, stride=self.network.stride
-            )
+            box = self._fit(*image.shape[:2])
             groups[box.height, box.width].append((index, box))
 
         results = [Poses.empty(self.num_keypoints)] * len(images)
         for group in groups.values():
-            # A GPU is fastest with all at once, a CPU with one after the other.
-            size = len(group) if self._recorded is None else 1
+            size = len(group) if self._batches else 1
             for start in range(0, len(group), size):
                 indices, boxes = zip(*group[start : start + size], strict=True)
                 batch = [(images[i], orders[i]) for i in indices]
@@ -243,12 +253,25 @@ class PoseEngine:
                     results[index] = poses
         return results
 
+    def _fit(self, height: int, width: int) -> Letterbox:
+        preprocessing, size = self.network.preprocessing, self.network.input_size
+        if preprocessing.square and size is None:
+            size = (self.image_size, self.image_size)
+        return Letterbox.fit(
+            height,
+            width,
+            image_size=self.image_size,
+            stride=self.network.stride,
+            input_size=size,
+            centred=preprocessing.centred,
+        )
+
     def _run(
         self, images: Sequence[tuple[np.ndarray, ChannelOrder]], boxes: Sequence[Letterbox]
     ) -> list[Poses]:
         """One batch: images that share the size of their input."""
         started = time.perf_counter()
-        pixels = _draw(images, boxes)
+        pixels = _draw(images, boxes, self.network.preprocessing.channel_order)
         drawn = time.perf_counter()
         image_indices, rows = self._infer(pixels)
         inferred = time.perf_counter()
@@ -265,10 +288,13 @@ class PoseEngine:
     def _infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows above the threshold, and for each the image of the batch that it belongs to."""
         batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
-        batch = batch.to(self._dtype).mul_(1 / 255)
+        batch = batch.to(self._dtype).mul_(self.network.preprocessing.scale)
         decoded = self._recorded(batch) if self._recorded else self._decode_eagerly(batch)
-        scores = decoded[..., 4 : 4 + self.network.num_classes].amax(2)
-        image_index, anchor = (scores > self.score_threshold).nonzero(as_tuple=True)
+        scores, classes = decoded[..., 4 : 4 + self.network.num_classes].max(2)
+        wanted = scores > self.score_threshold
+        if self.classes is not None:
+            wanted &= torch.isin(classes, torch.tensor(self.classes, device=self._device))
+        image_index, anchor = wanted.nonzero(as_tuple=True)
         rows = decoded[image_index, anchor]
         packed = torch.cat((image_index[:, None].to(rows.dtype), rows), 1).cpu().numpy()
         return packed[:, 0].astype(np.int64), packed[:, 1:]
@@ -293,13 +319,16 @@ class PoseEngine:
         if len(rows) > MAX_CANDIDATES:
             best = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
             rows, scores = rows[best], scores[best]
-        kept = non_maximum_suppression(
-            rows[:, :4],
-            scores,
-            rows[:, 4:classes_end].argmax(1),
-            iou_threshold=self.iou_threshold,
-            max_kept=self.max_people,
-        )
+        if self.network.end_to_end:
+            kept = np.argsort(-scores, kind="stable")[: self.max_people]
+        else:
+            kept = non_maximum_suppression(
+                rows[:, :4],
+                scores,
+                rows[:, 4:classes_end].argmax(1),
+                iou_threshold=self.iou_threshold,
+                max_kept=self.max_people,
+            )
         rows = rows[kept]
         corners = box.to_image(rows[:, :4].reshape(-1, 2, 2))
         limit = np.array((box.image_width, box.image_height), np.float32)
@@ -316,6 +345,24 @@ def _fraction(name: str, value: float) -> float:
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must be 0 to 1, got {value}")
     return float(value)
+
+
+def _class_numbers(classes: Sequence[int | str], network: Network) -> tuple[int, ...]:
+    names = network.class_names
+    numbers = []
+    for given in classes:
+        text = str(given)
+        number = names.index(text) if text in names else int(text) if text.isdecimal() else -1
+        if not 0 <= number < network.num_classes:
+            known = f": {', '.join(names)}" if names else ""
+            raise ValueError(
+                f"classes must be names or numbers of the model's {network.num_classes} "
+                f"classes{known}, got {given!r}"
+            )
+        numbers.append(number)
+    if not numbers:
+        raise ValueError("classes must name at least one class, or be None for all")
+    return tuple(sorted(set(numbers)))
 
 
 def _check_image(image: object) -> None:
@@ -338,12 +385,14 @@ def _check_image(image: object) -> None:
 
 
 def _draw(
-    images: Sequence[tuple[np.ndarray, ChannelOrder]], boxes: Sequence[Letterbox]
+    images: Sequence[tuple[np.ndarray, ChannelOrder]],
+    boxes: Sequence[Letterbox],
+    channel_order: ChannelOrder,
 ) -> np.ndarray:
-    """(B, H, W, 3) uint8 RGB: the images, letterboxed."""
+    """(B, H, W, 3) uint8 in the network's channel order: the images, letterboxed."""
     pixels = np.empty((len(images), boxes[0].height, boxes[0].width, 3), np.uint8)
     for canvas, (image, order), box in zip(pixels, images, boxes, strict=True):
         box.draw(image, canvas)
-        if order == "bgr":  # after scaling, when the image is small
-            cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB, dst=canvas)
+        if order != channel_order:  # after scaling, when the image is small
+            cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB, dst=canvas)  # swaps, so it serves both ways
     return pixels

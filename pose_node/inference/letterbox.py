@@ -1,8 +1,9 @@
 """Fits images of any size into a network's input, and its results back into the image.
 
 The image is scaled to fit, keeping its aspect, centred, and padded with grey to multiples of the
-stride and no further. Sizes and offsets are rounded as the trainer of YOLOv8 and YOLO11 rounds
-them, so that results agree with it. Coordinates count from the top-left corner of the top-left
+stride and no further; for networks that were trained so, it lies in the top-left corner, or the
+input has a fixed size. Sizes and offsets are rounded as the networks' own programs round them, so
+that results agree with theirs. Coordinates count from the top-left corner of the top-left
 pixel, so scaling is a plain multiplication.
 """
 
@@ -37,28 +38,42 @@ class Letterbox:
     height: int
 
     @classmethod
-    def fit(cls, image_height: int, image_width: int, *, image_size: int, stride: int) -> Letterbox:
+    def fit(
+        cls,
+        image_height: int,
+        image_width: int,
+        *,
+        image_size: int,
+        stride: int,
+        input_size: tuple[int, int] | None = None,
+        centred: bool = True,
+    ) -> Letterbox:
         """The smallest input for an image whose longer side becomes `image_size`.
 
         Args:
             image_height, image_width: size of the image, at least 1.
             image_size: longer side of the input, a multiple of `stride`.
             stride: what both sides of the input must be multiples of.
+            input_size: height and width of the input, instead of `image_size`.
+            centred: whether the image lies in the middle of the input, or, as YOLOX has it, in the
+                top-left corner with its size rounded down.
         """
-        scale = min(image_size / image_height, image_size / image_width)
-        scaled_width = max(round(image_width * scale), 1)
-        scaled_height = max(round(image_height * scale), 1)
-        space_x, space_y = (
-            (image_size - scaled_width) % stride,
-            (image_size - scaled_height) % stride,
-        )
+        height, width = input_size or (image_size, image_size)
+        scale = min(height / image_height, width / image_width)
+        rounded = round if centred else int
+        scaled_width = max(rounded(image_width * scale), 1)
+        scaled_height = max(rounded(image_height * scale), 1)
+        space_x, space_y = width - scaled_width, height - scaled_height
+        if input_size is None:
+            space_x, space_y = space_x % stride, space_y % stride
         return cls(
             image_width=image_width,
             image_height=image_height,
             scaled_width=scaled_width,
             scaled_height=scaled_height,
-            left=round(space_x / 2 - 0.1),  # an odd pixel of space goes to the right and bottom
-            top=round(space_y / 2 - 0.1),
+            # An odd pixel of space goes to the right and bottom.
+            left=round(space_x / 2 - 0.1) if centred else 0,
+            top=round(space_y / 2 - 0.1) if centred else 0,
             width=scaled_width + space_x,
             height=scaled_height + space_y,
         )

@@ -40,12 +40,15 @@ class PoseNetwork(nn.Module):
         num_keypoints: keypoints of each person, K.
         keypoint_dimensions: 3 for x, y and score, 2 for x and y.
         num_classes: classes of objects; 1 where only people were trained.
+        input_size: None: inputs may have any size that is a multiple of `stride`.
         fused: whether `fuse` was called.
 
     Raises:
         DescriptionError: the layers do not fit together, or a weight is missing, has another shape
             or is not finite, or the head has no such branches.
     """
+
+    input_size: tuple[int, int] | None = None
 
     def __init__(
         self,

@@ -14,12 +14,18 @@ from torch import Tensor
 
 from pose_node import PoseEngine
 from pose_node.errors import CheckpointError, DeviceError, ImageError
+from pose_node.models.preprocessing import Preprocessing
+from pose_node.poses import COCO17, Skeleton
 
 
 class CannedNetwork:
     """Answers every image of a batch with the same rows."""
 
     stride = 32
+    input_size: tuple[int, int] | None = None
+    class_names: tuple[str, ...] = ()
+    preprocessing = Preprocessing()
+    end_to_end = False
 
     def __init__(
         self, rows: Sequence[Sequence[float]], *, num_classes: int = 1, dimensions: int = 3
@@ -137,7 +143,7 @@ def test_a_gpu_gets_images_of_one_input_size_as_one_batch() -> None:
     """On the CPU, as far as the same code runs there; with cuDNN switched on, but exact."""
     network = CannedNetwork([PERSON])
     engine = PoseEngine(network)
-    engine._recorded = None
+    engine._batches = True
     seen: list[tuple[bool, bool]] = []
     canned = network.__call__
 
@@ -226,3 +232,54 @@ def test_the_gpu_finds_the_same_people(shared: Path, yolo11n_pose: Path) -> None
     np.testing.assert_allclose(half.boxes_xyxy, expected.boxes_xyxy, atol=1)
     certain = expected.keypoints[..., 2] > 0.5
     np.testing.assert_allclose(half.keypoints[certain], expected.keypoints[certain], atol=1)
+
+
+def test_only_wanted_classes_stay() -> None:
+    dog, person = [0, 0, 10, 10, 0.9, 0.1, 5, 6, 1], [0, 0, 10, 10, 0.1, 0.8, 5, 6, 1]
+    network = CannedNetwork([dog, person], num_classes=2)
+    network.class_names = ("dog", "person")
+    for classes in (["person"], [1], ["1"], ["1", "person"]):
+        (poses,) = PoseEngine(network, classes=classes)([image(480, 640)])
+        np.testing.assert_allclose(poses.scores, [0.8])
+    with pytest.raises(ValueError, match=r"the model's 2 classes: dog, person, got 'cat'"):
+        PoseEngine(network, classes=["cat"])
+    with pytest.raises(ValueError, match="at least one class"):
+        PoseEngine(network, classes=[])
+
+
+def test_rows_of_an_end_to_end_network_are_not_suppressed() -> None:
+    network = CannedNetwork([DUPLICATE, PERSON, WEAK])
+    network.end_to_end = True
+    (poses,) = PoseEngine(network)([image(720, 1280)])
+    np.testing.assert_allclose(poses.scores, [0.9, 0.8])
+    (poses,) = PoseEngine(network, max_people=1)([image(720, 1280)])
+    np.testing.assert_allclose(poses.scores, [0.9])
+
+
+def test_images_are_prepared_as_the_network_wants() -> None:
+    network = CannedNetwork([PERSON])
+    network.preprocessing = Preprocessing("bgr", scale=1.0, centred=False, square=True)
+    picture = image(360, 640)
+    picture[..., 0] = 200  # blue
+    (poses,) = PoseEngine(network)([picture])
+    (batch,) = network.inputs
+    assert batch.shape == (1, 3, 640, 640)
+    assert batch[0, :, 0, 0].tolist() == [200, 0, 0]
+    assert batch[0, :, 639, 0].tolist() == [114, 114, 114]
+    np.testing.assert_allclose(poses.boxes_xyxy, [[100, 112, 300, 312]])
+
+
+def test_a_network_of_fixed_size_decides_the_size() -> None:
+    network = CannedNetwork([PERSON])
+    network.input_size = (192, 320)
+    engine = PoseEngine(network, image_size=640)
+    engine([image(480, 640)])
+    assert engine.image_size == 320
+    assert network.inputs[0].shape == (1, 3, 192, 320)
+
+
+def test_a_skeleton_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="the model has 1 keypoints, skeleton 'coco17' has 17"):
+        PoseEngine(CannedNetwork([PERSON]), skeleton=COCO17)
+    named = Skeleton("nose", ("nose",), (), (0,), (0.026,))
+    assert PoseEngine(CannedNetwork([PERSON]), skeleton=named).skeleton is named

@@ -72,3 +72,18 @@ def test_padded_rows_do_not_show() -> None:
     box.draw(padded[:, :101], canvases[0])
     box.draw(padded[:, :101].copy(), canvases[1])
     np.testing.assert_array_equal(canvases[0], canvases[1])
+
+
+def test_top_left_and_rounded_down() -> None:
+    """As YOLOX has it."""
+    box = Letterbox.fit(333, 500, image_size=640, stride=32, input_size=(640, 640), centred=False)
+    assert (box.left, box.top, box.width, box.height) == (0, 0, 640, 640)
+    assert (box.scaled_width, box.scaled_height) == (640, int(333 * 1.28))
+
+
+def test_a_fixed_input_that_is_not_square() -> None:
+    box = Letterbox.fit(100, 400, image_size=640, stride=32, input_size=(192, 320))
+    assert (box.width, box.height) == (320, 192)
+    assert (box.scaled_width, box.scaled_height) == (320, 80)
+    assert (box.left, box.top) == (0, 56)
+    np.testing.assert_allclose(box.to_image(np.array([[160.0, 96.0]], np.float32)), [[200, 50]])
