@@ -1,6 +1,7 @@
 """Draws people on an image: box, limbs, joints, score and track id.
 
-Knows no skeleton by heart: sides come from the flip pairs and the names of the keypoints.
+Knows no skeleton by heart: sides come from the flip pairs and the names of the keypoints. A
+skeleton without sides, such as that of a hand, gets a colour for each keypoint instead.
 """
 
 from __future__ import annotations
@@ -79,8 +80,7 @@ def sides(skeleton: Skeleton) -> tuple[str, ...]:
 
 
 def _draw_people(canvas: np.ndarray, poses: Poses, skeleton: Skeleton, threshold: float) -> None:
-    colors = {"left": LEFT, "right": RIGHT, "centre": CENTRE}
-    joint_colors = [colors[side] for side in sides(skeleton)]
+    colors = joint_colors(skeleton)
     # The eye wants lines of the same weight, whatever the camera's resolution.
     thickness = max(1, round(min(canvas.shape[:2]) / 320))
     for person in reversed(range(len(poses))):  # the best one last, on top
@@ -88,11 +88,11 @@ def _draw_people(canvas: np.ndarray, poses: Poses, skeleton: Skeleton, threshold
         with np.errstate(invalid="ignore"):
             shown = np.isfinite(keypoints).all(axis=1) & (keypoints[:, 2] >= threshold)
         limbs = [
-            (keypoints[a, :2], keypoints[b, :2], _limb_color(joint_colors[a], joint_colors[b]))
+            (keypoints[a, :2], keypoints[b, :2], _limb_color(colors[a], colors[b]))
             for a, b in skeleton.edges
             if shown[a] and shown[b]
         ]
-        joints = [(keypoints[k, :2], joint_colors[k]) for k in np.flatnonzero(shown)]
+        joints = [(keypoints[k, :2], colors[k]) for k in np.flatnonzero(shown)]
         track_id = int(poses.ids[person])
         color = UNTRACKED if track_id < 0 else TRACKS[track_id % len(TRACKS)]
         label = (
@@ -100,13 +100,42 @@ def _draw_people(canvas: np.ndarray, poses: Poses, skeleton: Skeleton, threshold
             if track_id < 0
             else f"#{track_id} {poses.scores[person]:.2f}"
         )
-        _draw_limbs(canvas, limbs, thickness)
-        _draw_joints(canvas, joints, thickness)
-        _draw_box(canvas, poses.boxes_xyxy[person].astype(np.float64), label, color, thickness)
+        box = poses.boxes_xyxy[person].astype(np.float64)
+        radius = _joint_radius(box, len(keypoints), thickness)
+        _draw_limbs(canvas, limbs, min(thickness, max(1, round(radius))))
+        _draw_joints(canvas, joints, radius)
+        _draw_box(canvas, box, label, color, thickness)
+
+
+def joint_colors(skeleton: Skeleton) -> tuple[Color, ...]:
+    """The colour of each keypoint: by its side or, where there are no sides, round the hues."""
+    found = sides(skeleton)
+    if skeleton.num_keypoints > 1 and set(found) == {"centre"}:
+        hues = np.linspace(0, 180, skeleton.num_keypoints, endpoint=False)  # OpenCV halves degrees
+        wheel = np.array([[(hue, 160, 255) for hue in hues]], np.uint8)
+        return tuple(
+            (blue, green, red)
+            for blue, green, red in cv2.cvtColor(wheel, cv2.COLOR_HSV2BGR)[0].tolist()
+        )
+    colors = {"left": LEFT, "right": RIGHT, "centre": CENTRE}
+    return tuple(colors[side] for side in found)
+
+
+def _joint_radius(box: np.ndarray, num_keypoints: int, thickness: int) -> float:
+    """In pixels: small enough that the joints of a small person or hand do not hide each other."""
+    largest = thickness + 2.0
+    width, height = box[2] - box[0], box[3] - box[1]
+    if not (width > 0 and height > 0 and np.isfinite(width * height)):
+        return largest
+    # A quarter of the distance of keypoints that fill the box evenly.
+    return float(np.clip(np.sqrt(width * height / num_keypoints) / 4, 1.5, largest))
 
 
 def _limb_color(first: Color, second: Color) -> Color:
-    return first if first == second else CENTRE
+    # A limb between the sides is of none; one between two of a wheel's colours goes with its end.
+    if first == second or {first, second} - {LEFT, RIGHT, CENTRE}:
+        return second
+    return CENTRE
 
 
 def _draw_limbs(
@@ -122,10 +151,10 @@ def _draw_limbs(
 
 
 def _draw_joints(
-    canvas: np.ndarray, joints: Iterable[tuple[np.ndarray, Color]], thickness: int
+    canvas: np.ndarray, joints: Iterable[tuple[np.ndarray, Color]], radius_pixels: float
 ) -> None:
     height, width = canvas.shape[:2]
-    radius = (thickness + 2) << _SHIFT
+    radius = round(radius_pixels * (1 << _SHIFT))
     for point, color in joints:
         if not (0 <= point[0] <= width and 0 <= point[1] <= height):
             continue

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pose_node.drawing import LEFT, RIGHT, draw_frame, draw_poses, sides
+from pose_node.drawing import LEFT, RIGHT, draw_frame, draw_poses, joint_colors, sides
 from pose_node.poses import COCO17, Frame, Poses, Skeleton
+from pose_node.skeletons import load_skeleton
 from tests.conftest import make_poses
 
 PAIR = Skeleton("pair", ("left_hand", "right_hand"), ((0, 1),), (1, 0), (0.1, 0.1))
@@ -120,6 +121,28 @@ def test_skeletons_without_names_or_edges_are_drawn_too() -> None:
     assert sides(nameless) == ("centre",) * 5
     swapped = Skeleton("s", ("a", "b", "c"), (), (0, 2, 1), (0.1,) * 3)
     assert sides(swapped) == ("centre", "left", "right")
+
+
+def test_a_hand_has_a_colour_for_each_point_and_small_joints_in_a_small_box() -> None:
+    hand = load_skeleton(Path(__file__).parents[1] / "config/skeletons/hand21.yaml")
+    assert len(set(joint_colors(hand))) == 21
+    grid = 60.5 + 20 * np.stack([np.arange(21) % 7, np.arange(21) // 7], axis=1)
+    points = np.concatenate([grid, np.ones((21, 1))], axis=1)
+    large, small = (
+        draw_poses(grey(240, 240), one_person(points, box), Skeleton.for_keypoints(21))
+        for box in ((40, 40, 220, 140), (225, 200, 235, 210))
+    )
+    for point, color in zip(points, joint_colors(hand), strict=True):
+        assert tuple(large[int(point[1]), int(point[0])].tolist()) == color
+    around_a_point = np.s_[95:106, 95:106]
+    assert changed(large)[around_a_point].sum() > changed(small)[around_a_point].sum() > 0
+    limbs = draw_poses(grey(240, 240), one_person(points), hand)
+    assert tuple(limbs[60, 70].tolist()) == joint_colors(hand)[1]
+
+
+def test_one_keypoint_is_a_skeleton() -> None:
+    picture = draw_poses(grey(), one_person([(40.5, 60.5, 1)]), Skeleton.for_keypoints(1))
+    assert changed(picture)[60, 40]
 
 
 def test_sides_of_the_coco_skeleton_are_in_its_names() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from std_msgs.msg import Header
 
 from pose_node import COCO17, Poses, Skeleton, imaging
 from pose_node.ros import messages
+from pose_node.skeletons import load_skeleton
 from tests.conftest import make_poses
 
 pytestmark = pytest.mark.ros
@@ -90,6 +93,15 @@ def test_skeleton_without_limbs() -> None:
     message = messages.to_skeleton_info(Skeleton.for_keypoints(3), Time())
     assert list(message.edges) == []
     assert list(message.flip) == [0, 1, 2]
+
+
+def test_skeleton_of_a_hand() -> None:
+    hand = load_skeleton(Path(__file__).parents[2] / "config/skeletons/hand21.yaml")
+    message = messages.to_skeleton_info(hand, Time())
+    received = deserialize_message(serialize_message(message), SkeletonInfo)
+    assert tuple(received.keypoint_names) == hand.keypoint_names
+    assert len(received.edges) == 40
+    assert list(received.flip) == list(range(21))
 
 
 def test_stamp_to_the_nanosecond(header: Header) -> None:
