@@ -116,7 +116,8 @@ class YoloxHead(Head):
         for maps in raw:
             scores = (maps.objectness.sigmoid(), maps.classes.sigmoid())
             rows.append(torch.cat((maps.boxes, *scores, maps.keypoints), 1).flatten(2))
-        sizes = [(int(maps.boxes.shape[2]), int(maps.boxes.shape[3])) for maps in raw]
+        # Not int(...) of them: a recorded graph would keep the sizes that it was recorded with.
+        sizes = [(maps.boxes.shape[2], maps.boxes.shape[3]) for maps in raw]
         joined = torch.cat(rows, 2).transpose(1, 2)
         return decode_cells(joined, strides, sizes, num_classes=self.num_classes)
 
