@@ -15,7 +15,7 @@ import numpy.typing as npt
 ChannelOrder = Literal["bgr", "rgb"]
 
 
-def _check_array(name: str, array: object, shape: str, ndim: int, dtype: npt.DTypeLike) -> None:
+def check_array(name: str, array: object, shape: str, ndim: int, dtype: npt.DTypeLike) -> None:
     """Refuse anything but an array of this rank and dtype; `shape` is only for the error text."""
     if not isinstance(array, np.ndarray):
         raise TypeError(
@@ -47,7 +47,7 @@ class Frame:
     channel_order: ChannelOrder = "bgr"
 
     def __post_init__(self) -> None:
-        _check_array("Frame.image", self.image, "(H, W, 3)", 3, np.uint8)
+        check_array("Frame.image", self.image, "(H, W, 3)", 3, np.uint8)
         if self.image.shape[2] != 3 or 0 in self.image.shape:
             raise ValueError(f"Frame.image must have shape (H, W, 3), got {self.image.shape}")
         if self.channel_order not in ("bgr", "rgb"):
@@ -73,10 +73,10 @@ class Poses:
     ids: np.ndarray
 
     def __post_init__(self) -> None:
-        _check_array("Poses.boxes_xyxy", self.boxes_xyxy, "(N, 4)", 2, np.float32)
-        _check_array("Poses.scores", self.scores, "(N,)", 1, np.float32)
-        _check_array("Poses.keypoints", self.keypoints, "(N, K, 3)", 3, np.float32)
-        _check_array("Poses.ids", self.ids, "(N,)", 1, np.int64)
+        check_array("Poses.boxes_xyxy", self.boxes_xyxy, "(N, 4)", 2, np.float32)
+        check_array("Poses.scores", self.scores, "(N,)", 1, np.float32)
+        check_array("Poses.keypoints", self.keypoints, "(N, K, 3)", 3, np.float32)
+        check_array("Poses.ids", self.ids, "(N,)", 1, np.int64)
         count = len(self.boxes_xyxy)
         shapes = (self.boxes_xyxy.shape, self.scores.shape, self.keypoints.shape, self.ids.shape)
         if (

@@ -16,8 +16,8 @@ PACKAGE = REPOSITORY / "pose_node"
 LAYERS = (
     ("errors", "poses", "progress", "process_settings"),
     ("image_headers", "skeletons"),
-    ("imaging", "drawing"),
-    ("sources",),
+    ("imaging", "drawing", "camera_model"),
+    ("sources", "depth", "depth_images"),
     ("playback",),
     ("models",),
     ("inference",),
