@@ -22,6 +22,7 @@ from pose_node.models.fetch import resolve_model
 from pose_node.poses import ChannelOrder, Poses, Skeleton
 
 MAX_CANDIDATES = 30_000  # boxes of one image that enter suppression, best first
+MAX_COORDINATE = 1e6  # pixels; what lies further off is the nonsense of a damaged network
 
 
 class PoseEngine:
@@ -314,6 +315,7 @@ class PoseEngine:
 
     def _to_poses(self, rows: np.ndarray, box: Letterbox) -> Poses:
         """Suppress duplicates among decoded rows of one image, and go back to its pixels."""
+        rows = rows[(np.abs(rows) < MAX_COORDINATE).all(1)]  # false for what is not a number, too
         classes_end = 4 + self.network.num_classes
         scores = rows[:, 4:classes_end].max(1, initial=0.0)
         if len(rows) > MAX_CANDIDATES:

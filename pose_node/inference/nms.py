@@ -41,10 +41,10 @@ def non_maximum_suppression(
         kept.append(order[best])
         width = np.minimum(right[best], right[rest]) - np.maximum(left[best], left[rest])
         height = np.minimum(bottom[best], bottom[rest]) - np.maximum(top[best], top[rest])
-        intersection = np.maximum(width, 0) * np.maximum(height, 0)
-        union = areas[best] + areas[rest] - intersection
         # Two empty boxes have no union; their quotient, not a number, keeps both.
         with np.errstate(invalid="ignore", divide="ignore"):
+            intersection = np.maximum(width, 0) * np.maximum(height, 0)
+            union = areas[best] + areas[rest] - intersection
             overlaps = intersection / union > iou_threshold
         if not one_class:
             overlaps &= sorted_classes[rest] == sorted_classes[best]

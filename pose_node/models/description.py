@@ -144,7 +144,12 @@ def build(node: Node, where: str = "model") -> nn.Module:
     for name, part in node.parts.items():
         if part.kind in ("Upsample", "Concat"):
             raise DescriptionError(f"{where!r:.100}.{name:.20} is a {part.kind} within a block")
-    parts = {name: build(part, f"{where}.{name}") for name, part in node.parts.items()}
+    ignored = getattr(_BLOCKS.get(node.kind), "IGNORED_PARTS", ())
+    parts = {
+        name: build(part, f"{where}.{name}")
+        for name, part in node.parts.items()
+        if name not in ignored
+    }
     try:
         if node.kind in _TORCH_SETTINGS:
             return _build_torch(node.kind, dict(node.settings), parts)

@@ -7,12 +7,16 @@ own names. Widths are numbers of channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pose_node.models.nodes import Layer, Node
 
 BATCH_NORM_EPS = 1e-3
 """Of all YOLO families; torch's own default is another."""
+
+
+MakeConvolution = Callable[..., Node]
+"""`convolution`, or the same with another activation."""
 
 
 def width_of(channels: float, factor: float, largest: float = math.inf) -> int:
@@ -81,10 +85,72 @@ def max_pool(kernel: int) -> Node:
     return Node("MaxPool2d", {"kernel_size": kernel, "stride": 1, "padding": kernel // 2})
 
 
-def layer(block: Node, *inputs: int) -> Layer:
-    """A layer; it reads the one before if no inputs are named."""
-    return Layer(inputs or (-1,), block)
+def bottleneck(
+    inputs: int,
+    outputs: int,
+    hidden: int,
+    *,
+    kernels: tuple[int, int] = (3, 3),
+    add: bool = True,
+    conv: MakeConvolution = convolution,
+) -> Node:
+    """Two convolutions; the input is added to the output where that fits and `add` says so."""
+    parts = {
+        "cv1": conv(inputs, hidden, kernels[0]),
+        "cv2": conv(hidden, outputs, kernels[1]),
+    }
+    return Node("Bottleneck", {"add": add and inputs == outputs}, parts)
 
 
-UPSAMPLE = Node("Upsample", {"scale_factor": 2.0, "mode": "nearest"})
-CONCAT = Node("Concat", {"d": 1})
+def c3(
+    inputs: int,
+    outputs: int,
+    repeats: int,
+    *,
+    kernels: tuple[int, int] = (1, 3),
+    add: bool = True,
+    conv: MakeConvolution = convolution,
+    kind: str = "C3",
+) -> Node:
+    """A cross-stage partial block, or a "C3k"."""
+    hidden = outputs // 2
+    repeated = bottleneck(hidden, hidden, hidden, kernels=kernels, add=add, conv=conv)
+    parts = {
+        "cv1": conv(inputs, hidden),
+        "cv2": conv(inputs, hidden),
+        "cv3": conv(2 * hidden, outputs),
+        "m": sequential(*[repeated] * repeats),
+    }
+    return Node(kind, {}, parts)
+
+
+class LayerList:
+    """The layers of a network under construction, and how many channels each gives."""
+
+    def __init__(self) -> None:
+        self.layers: list[Layer] = []
+        self.widths: list[int] = []
+
+    def add(self, block: Node, width: int, *inputs: int) -> int:
+        """Append a block that gives `width` channels; it reads the layer before if none is named.
+
+        Returns:
+            Its index.
+        """
+        self.layers.append(Layer(inputs or (-1,), block))
+        self.widths.append(width)
+        return len(self.layers) - 1
+
+    @property
+    def width(self) -> int:
+        """Channels of the last layer."""
+        return self.widths[-1]
+
+    def upsample(self) -> int:
+        """Append a layer that doubles height and width."""
+        return self.add(Node("Upsample", {"scale_factor": 2.0, "mode": "nearest"}), self.width)
+
+    def concat(self, *inputs: int) -> int:
+        """Append a layer that joins channels; -1 is the layer before."""
+        width = sum(self.widths[index] for index in inputs)
+        return self.add(Node("Concat", {"d": 1}), width, *inputs)

@@ -6,12 +6,16 @@ branches learned to do so once and need no suppression. The backbone is that of 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
-from pose_node.models.yolov8 import LevelMaps, PoseHead
+from pose_node.models.node_makers import conv2d, convolution, numbered, sequential
+from pose_node.models.nodes import NetworkDescription, Node
+from pose_node.models.yolo11 import SCALES, body, class_branch
+from pose_node.models.yolov8 import LevelMaps, PoseHead, branch
 
 _Branches = Sequence[nn.Module]
 
@@ -103,3 +107,65 @@ class Pose26Head(PoseHead):
 
     def _distances(self, boxes: Tensor) -> Tensor:
         return boxes if self.num_bins == 1 else super()._distances(boxes)
+
+
+# --- The published networks -----------------------------------------------------------------------
+
+__all__ = ["SCALES", "Pose26Head", "architecture"]
+
+
+def architecture(
+    size: str,
+    *,
+    num_classes: int = 1,
+    num_keypoints: int = 17,
+    keypoint_dimensions: int = 3,
+    training_parts: bool = False,
+    one_to_one: bool = True,
+) -> NetworkDescription:
+    """A published network.
+
+    Args:
+        size: "n", "s", "m", "l" or "x".
+        num_classes: classes of objects.
+        num_keypoints: keypoints of each person.
+        keypoint_dimensions: 3 for x, y and score, 2 for x and y.
+        training_parts: describe also what only training needs.
+        one_to_one: describe both kinds of branches, or only one-to-many.
+    """
+    net, outputs = body(size, yolo26=True)
+    widths = [net.widths[index] for index in outputs]
+    num_numbers = num_keypoints * keypoint_dimensions
+    # The features of keypoints are as wide as keypoints and their training-only spread together.
+    points = max(widths[0] // 4, num_keypoints * (keypoint_dimensions + 2))
+    parts: dict[str, Node] = {}
+    for prefix in ("", "one2one_") if one_to_one else ("",):
+        boxes, classes = max(16, widths[0] // 4, 4), max(widths[0], min(num_classes, 100))
+        branches = {
+            "cv2": [branch(width, boxes, 4) for width in widths],
+            "cv3": [class_branch(width, classes, num_classes) for width in widths],
+            "cv4": [
+                sequential(convolution(width, points, 3), convolution(points, points, 3))
+                for width in widths
+            ],
+            "cv4_kpts": [conv2d(points, num_numbers) for _ in widths],
+        }
+        if training_parts:
+            branches["cv4_sigma"] = [conv2d(points, 2 * num_keypoints) for _ in widths]
+        parts.update({prefix + name: numbered("ModuleList", n) for name, n in branches.items()})
+    if training_parts:
+        parts["flow_model"] = _flow_model()
+    settings = {"kpt_shape": [num_keypoints, keypoint_dimensions], "reg_max": 1, "nc": num_classes}
+    net.add(Node("Pose26", settings, parts), 0, *outputs)
+    return NetworkDescription("yolo26", tuple(net.layers), ())
+
+
+def _flow_model() -> Node:
+    """The normalising flow that training fits to the errors of keypoints."""
+    widths = (2, 64, 64, 2)
+    layers = [
+        Node("Linear", {"in_features": inputs, "out_features": outputs})
+        for inputs, outputs in itertools.pairwise(widths)
+    ]
+    couplings = numbered("ModuleList", [numbered("Sequential", layers)] * 6)
+    return Node("RealNVP", {}, {"s": couplings, "t": couplings})

@@ -7,6 +7,7 @@ box, an objectness, class scores and keypoints relative to the cell. YOLOv7 shar
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,19 @@ from torch import Tensor, nn
 
 from pose_node.models.blocks import Block
 from pose_node.models.heads import Head, cells
+from pose_node.models.node_makers import (
+    LayerList,
+    c3,
+    conv2d,
+    convolution,
+    depth_of,
+    depthwise,
+    max_pool,
+    numbered,
+    sequential,
+    width_of,
+)
+from pose_node.models.nodes import NetworkDescription, Node
 
 
 class AnchorMaps(NamedTuple):
@@ -212,3 +226,124 @@ def decode_anchor_maps(
         result = torch.cat((centre - size / 2, centre + size / 2, scores, located), -1)
         decoded.append(result.view(batch, -1, length - 1))
     return torch.cat(decoded, 1)
+
+
+# --- The published networks -----------------------------------------------------------------------
+
+ANCHORS = (
+    ((19, 27), (44, 40), (38, 94)),
+    ((96, 68), (86, 152), (180, 137)),
+    ((140, 301), (303, 264), (238, 542)),
+    ((436, 615), (739, 380), (925, 792)),
+)
+"""Width and height in pixels of the published networks' anchors, level by level."""
+
+SCALES = {"s6": (0.33, 0.50), "m6": (0.67, 0.75), "l6": (1.0, 1.0)}
+"""Depth and width of the published sizes."""
+
+
+def architecture(
+    size: str,
+    *,
+    lite: bool = False,
+    depthwise_keypoints: bool = True,
+    num_classes: int = 1,
+    num_keypoints: int = 17,
+) -> NetworkDescription:
+    """A published network.
+
+    Args:
+        size: "s6", "m6" or "l6".
+        lite: the variant for hardware with few operators: no folding, ReLU, except in the pooling.
+        depthwise_keypoints: whether keypoints are found by six depthwise convolutions; the lite
+            networks, and some published configurations of the larger ones, have only a single
+            convolution.
+        num_classes: classes of objects.
+        num_keypoints: keypoints of each person.
+    """
+    depth, width = SCALES[size]
+    activation = "ReLU" if lite else "SiLU"
+    conv = functools.partial(convolution, activation=activation)
+    net = LayerList()
+
+    def convolve(channels: int, kernel: int = 1, stride: int = 1) -> int:
+        outputs = width_of(channels, width)
+        return net.add(conv(net.width, outputs, kernel, stride), outputs)
+
+    def stage(channels: int, repeats: int, add: bool = True) -> int:
+        outputs = width_of(channels, width)
+        block = c3(net.width, outputs, depth_of(repeats, depth), add=add, conv=conv)
+        return net.add(block, outputs)
+
+    first = width_of(64, width)
+    if lite:
+        parts = {"conv_slice": conv(3, 12, 3, 2), "conv": conv(12, first, 3)}
+        net.add(Node("ConvFocus", {}, parts), first)
+    else:
+        parts = {"contract": Node("Contract", {"gain": 2}), "conv": conv(12, first, 3)}
+        net.add(Node("Focus", {}, parts), first)
+    for channels, repeats in ((128, 3), (256, 9), (512, 9), (768, 3)):
+        convolve(channels, 3, 2)
+        stage(channels, repeats)
+    convolve(1024, 3, 2)
+    net.add(_pooling(net.width), net.width)
+    stage(1024, 3, add=False)
+    laterals, outputs = [], []
+    for channels, joined in ((768, 8), (512, 6), (256, 4)):
+        laterals.append(convolve(channels))
+        net.upsample()
+        net.concat(-1, joined)
+        last = stage(channels, 3, add=False)
+    outputs.append(last)
+    for channels, larger, lateral in zip(
+        (256, 512, 768), (512, 768, 1024), reversed(laterals), strict=True
+    ):
+        convolve(channels, 3, 2)
+        net.concat(-1, lateral)
+        outputs.append(stage(larger, 3, add=False))
+    head = anchor_head(
+        [net.widths[index] for index in outputs],
+        num_classes=num_classes,
+        num_keypoints=num_keypoints,
+        activation=activation,
+        depthwise_keypoints=depthwise_keypoints and not lite,
+    )
+    net.add(head, 0, *outputs)
+    return NetworkDescription("yolov5", tuple(net.layers), ())
+
+
+def _pooling(width: int) -> Node:
+    """Windows of 3, 5 and 7, made of windows of 3. Its activation is SiLU in lite networks, too."""
+    parts = {
+        "cv1": convolution(width, width // 2),
+        "cv2": convolution(2 * width, width),
+        "m": numbered("ModuleList", [sequential(*[max_pool(3)] * n) for n in (1, 2, 3)]),
+    }
+    return Node("SPP", {}, parts)
+
+
+def anchor_head(
+    widths: Sequence[int],
+    *,
+    num_classes: int,
+    num_keypoints: int,
+    activation: str = "SiLU",
+    depthwise_keypoints: bool = True,
+) -> Node:
+    """Describe an `AnchorHead` for feature maps of these widths."""
+    anchors = len(ANCHORS[0])
+    boxes = [conv2d(width, anchors * (5 + num_classes)) for width in widths]
+    keypoints = []
+    for width in widths:
+        last = conv2d(width, anchors * 3 * num_keypoints)
+        pair = (
+            depthwise(width, width, activation),
+            convolution(width, width, activation=activation),
+        )
+        branch = sequential(*pair * 5, depthwise(width, width, activation), last)
+        keypoints.append(branch if depthwise_keypoints else last)
+    return Node(
+        "Detect",
+        {"nc": num_classes, "nkpt": num_keypoints, "na": anchors, "nl": len(widths)},
+        {"m": numbered("ModuleList", boxes), "m_kpt": numbered("ModuleList", keypoints)},
+    )

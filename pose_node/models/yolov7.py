@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from pose_node.models.blocks import Block
-from pose_node.models.nodes import MAX_CHANNELS
-from pose_node.models.yolov5 import AnchorHead, fold_columns_first
+from pose_node.models.node_makers import LayerList, convolution, max_pool, numbered
+from pose_node.models.nodes import MAX_CHANNELS, NetworkDescription, Node
+from pose_node.models.yolov5 import AnchorHead, anchor_head, fold_columns_first
 
 
 class ReOrg(Block):
@@ -104,12 +105,12 @@ class ImplicitAnchorHead(AnchorHead):
         super().__init__(m, m_kpt, nc, nkpt, na, nl)
         if not len(ia) == len(im) == nl:
             raise ValueError("the head must have implicit knowledge for each level")
-        for convolution, added, factor in zip(m, ia, im, strict=True):
+        for boxes, added, factor in zip(m, ia, im, strict=True):
             if (
-                not isinstance(convolution, nn.Conv2d)
-                or convolution.weight.shape != (factor.channel, added.channel, 1, 1)
-                or convolution.bias is None
-                or (convolution.stride, convolution.padding) != ((1, 1), (0, 0))
+                not isinstance(boxes, nn.Conv2d)
+                or boxes.weight.shape != (factor.channel, added.channel, 1, 1)
+                or boxes.bias is None
+                or (boxes.stride, boxes.padding) != ((1, 1), (0, 0))
             ):
                 raise ValueError("implicit knowledge must go with 1 x 1 convolutions of its width")
         self.ia: Sequence[nn.Module] = ia
@@ -121,13 +122,101 @@ class ImplicitAnchorHead(AnchorHead):
 
     def fuse(self) -> None:
         """Fold the constants into the convolutions: im * (W (x + ia) + b)."""
-        for convolution, ia, im in zip(self.m, self.ia, self.im, strict=True):
+        for boxes, ia, im in zip(self.m, self.ia, self.im, strict=True):
             if not isinstance(ia, ImplicitA) or not isinstance(im, ImplicitM):
                 return  # done before
-            assert isinstance(convolution, nn.Conv2d)
-            assert convolution.bias is not None
-            weight, bias, factor = convolution.weight, convolution.bias, im.implicit.flatten()
+            assert isinstance(boxes, nn.Conv2d)
+            assert boxes.bias is not None
+            weight, bias, factor = boxes.weight, boxes.bias, im.implicit.flatten()
             shift = nn.functional.conv2d(ia.implicit, weight).flatten()
-            convolution.bias = nn.Parameter((bias + shift) * factor, False)
-            convolution.weight = nn.Parameter(weight * factor[:, None, None, None], False)
+            boxes.bias = nn.Parameter((bias + shift) * factor, False)
+            boxes.weight = nn.Parameter(weight * factor[:, None, None, None], False)
         self.ia = self.im = nn.ModuleList(nn.Identity() for _ in self.m)  # type: ignore[assignment]
+
+
+# --- The published network ------------------------------------------------------------------------
+
+
+def architecture(*, num_classes: int = 1, num_keypoints: int = 17) -> NetworkDescription:
+    """The published network, YOLOv7-w6-pose.
+
+    Args:
+        num_classes: classes of objects.
+        num_keypoints: keypoints of each person.
+    """
+    net = LayerList()
+
+    def convolve(width: int, kernel: int = 1, stride: int = 1, source: int = -1) -> int:
+        block = convolution(net.widths[source], width, kernel, stride)
+        return net.add(block, width, source)
+
+    def stage(width: int, inner: int, outputs: int, joined: Sequence[int]) -> int:
+        """Two branches of one input, a chain of four convolutions on the second, some joined."""
+        convolve(width)
+        convolve(width, source=-2)
+        for _ in range(4):
+            convolve(inner, 3)
+        net.concat(*joined)
+        return convolve(outputs)
+
+    def backbone(width: int, outputs: int) -> int:
+        return stage(width, width, outputs, (-1, -3, -5, -6))
+
+    def neck(width: int) -> int:
+        return stage(width, width // 2, width, (-1, -2, -3, -4, -5, -6))
+
+    net.add(Node("ReOrg"), 12)
+    convolve(64, 3)
+    features = []
+    for width, inner, outputs in (
+        *((128, 64, 128), (256, 128, 256), (512, 256, 512)),
+        *((768, 384, 768), (1024, 512, 1024)),
+    ):
+        convolve(width, 3, 2)
+        features.append(backbone(inner, outputs))
+    joints = [net.add(_pooling(net.width, 512), 512)]
+    for width, feature in zip((384, 256, 128), reversed(features[1:4]), strict=True):
+        convolve(width)
+        net.upsample()
+        convolve(width, source=feature)
+        net.concat(-1, -2)
+        joints.append(neck(width))
+    merged = [joints.pop()]
+    for width in (256, 384, 512):
+        convolve(width, 3, 2)
+        net.concat(-1, joints.pop())
+        merged.append(neck(width))
+    widths = (256, 512, 768, 1024)
+    read = [convolve(width, 3, source=source) for width, source in zip(widths, merged, strict=True)]
+    plain = anchor_head(widths, num_classes=num_classes, num_keypoints=num_keypoints)
+    boxes = plain.parts["m"].parts.values()
+    head = Node(
+        "IKeypoint",
+        plain.settings,
+        {
+            **plain.parts,
+            "ia": numbered(
+                "ModuleList", [Node("ImplicitA", {"channel": width}) for width in widths]
+            ),
+            "im": numbered(
+                "ModuleList",
+                [Node("ImplicitM", {"channel": box.settings["out_channels"]}) for box in boxes],
+            ),
+        },
+    )
+    net.add(head, 0, *read)
+    return NetworkDescription("yolov7", tuple(net.layers), ())
+
+
+def _pooling(inputs: int, outputs: int) -> Node:
+    parts = {
+        "cv1": convolution(inputs, outputs),
+        "cv2": convolution(inputs, outputs),
+        "cv3": convolution(outputs, outputs, 3),
+        "cv4": convolution(outputs, outputs),
+        "cv5": convolution(4 * outputs, outputs),
+        "cv6": convolution(outputs, outputs, 3),
+        "cv7": convolution(2 * outputs, outputs),
+        "m": numbered("ModuleList", [max_pool(kernel) for kernel in (5, 9, 13)]),
+    }
+    return Node("SPPCSPC", {}, parts)

@@ -7,7 +7,8 @@ cell. Source: the published formulas of YOLOv8-pose; distribution focal loss: Li
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -15,6 +16,18 @@ from torch import Tensor, nn
 
 from pose_node.models.blocks import Block
 from pose_node.models.heads import Head, cells
+from pose_node.models.node_makers import (
+    LayerList,
+    bottleneck,
+    conv2d,
+    convolution,
+    depth_of,
+    max_pool,
+    numbered,
+    sequential,
+    width_of,
+)
+from pose_node.models.nodes import NetworkDescription, Node
 
 
 class LevelMaps(NamedTuple):
@@ -144,3 +157,172 @@ def _cells_and_strides(raw: Sequence[LevelMaps], strides: Sequence[int]) -> tupl
         positions.append(cells(height, width, like))
         sizes.append(like.new_full((1, height * width), float(stride)))
     return torch.cat(positions, 1), torch.cat(sizes, 1)
+
+
+# --- The published networks -----------------------------------------------------------------------
+
+SCALES = {
+    "n": (0.33, 0.25, 1024),
+    "s": (0.33, 0.50, 1024),
+    "m": (0.67, 0.75, 768),
+    "l": (1.0, 1.0, 512),
+    "x": (1.0, 1.25, 512),
+}
+"""Depth, width and largest number of channels, before scaling, of the published sizes."""
+
+NUM_BINS = 16
+
+
+def architecture(
+    size: str,
+    *,
+    num_classes: int = 1,
+    num_keypoints: int = 17,
+    keypoint_dimensions: int = 3,
+    training_parts: bool = False,
+) -> NetworkDescription:
+    """A published network.
+
+    Args:
+        size: "n", "s", "m", "l" or "x"; with "-p6" appended, one with a level of 64 pixels more.
+        num_classes: classes of objects.
+        num_keypoints: keypoints of each person.
+        keypoint_dimensions: 3 for x, y and score, 2 for x and y.
+        training_parts: describe also what only training needs.
+    """
+    scale, _, p6 = size.partition("-")
+    depth, factor, largest = SCALES[scale]
+    net = LayerList()
+
+    def width(channels: int) -> int:
+        return width_of(channels, factor, largest)
+
+    def convolve(channels: int) -> int:
+        return net.add(convolution(net.width, width(channels), 3, 2), width(channels))
+
+    def stage(channels: int, repeats: int, kind: str = "C2f", add: bool = False) -> int:
+        block = c2f(net.width, width(channels), depth_of(repeats, depth), add=add, kind=kind)
+        return net.add(block, width(channels))
+
+    net.add(convolution(3, width(64), 3, 2), width(64))
+    deepest = ((768, 3), (1024, 3)) if p6 else ((1024, 3),)
+    for channels, repeats in ((128, 3), (256, 6), (512, 6), *deepest):
+        convolve(channels)
+        last = stage(channels, repeats, add=True)
+    features = list(range(4, last, 2))
+    net.add(pooling(net.width), net.width)
+    outputs = pyramid(
+        net,
+        features,
+        up=lambda channels: stage(channels, 3, "C2" if p6 else "C2f"),
+        down=lambda channels: stage(channels, 3, "C2" if p6 else "C2f"),
+        convolve=convolve,
+        channels=(256, 512, 768, 1024) if p6 else (256, 512, 1024),
+    )
+    head = pose_head(
+        [net.widths[index] for index in outputs],
+        num_classes=num_classes,
+        keypoints=(num_keypoints, keypoint_dimensions),
+        training_parts=training_parts,
+    )
+    net.add(head, 0, *outputs)
+    return NetworkDescription("yolov8", tuple(net.layers), ())
+
+
+def pyramid(
+    net: LayerList,
+    features: Sequence[int],
+    *,
+    up: Callable[[int], int],
+    down: Callable[[int], int],
+    convolve: Callable[[int], int],
+    channels: Sequence[int],
+) -> list[int]:
+    """Append the neck: from the smallest map up to the largest, and down again.
+
+    Args:
+        net: the layers so far; the last one is the smallest map.
+        features: indices of the larger maps, largest first.
+        up, down: append a stage of so many channels on the way up and down.
+        convolve: append a convolution that halves the map.
+        channels: published width of each level, largest map first.
+
+    Returns:
+        Indices of the layers that the head reads, largest map first.
+    """
+    joints = [len(net.layers) - 1]
+    for width, feature in zip(reversed(channels[:-1]), reversed(features), strict=True):
+        net.upsample()
+        net.concat(-1, feature)
+        joints.append(up(width))
+    outputs = [joints.pop()]
+    for smaller, larger in itertools.pairwise(channels):
+        convolve(smaller)
+        net.concat(-1, joints.pop())
+        outputs.append(down(larger))
+    return outputs
+
+
+def c2f(inputs: int, outputs: int, repeats: int, *, add: bool = True, kind: str = "C2f") -> Node:
+    """Describe a "C2f" or "C2" block of plain bottlenecks."""
+    hidden = outputs // 2
+    repeated = [bottleneck(hidden, hidden, hidden, add=add)] * repeats
+    if kind == "C2":
+        parts = {"cv2": convolution(2 * hidden, outputs), "m": sequential(*repeated)}
+    else:
+        parts = {
+            "cv2": convolution((2 + repeats) * hidden, outputs),
+            "m": numbered("ModuleList", repeated),
+        }
+    return Node(kind, {}, {"cv1": convolution(inputs, 2 * hidden), **parts})
+
+
+def pooling(width: int, *, activation: str = "SiLU", add: bool = False) -> Node:
+    """Describe an "SPPF" block; `activation` is that of its first convolution."""
+    parts = {
+        "cv1": convolution(width, width // 2, activation=activation),
+        "cv2": convolution(2 * width, width),
+        "m": max_pool(5),
+    }
+    return Node("SPPF", {"n": 3, "add": add}, parts)
+
+
+def pose_head(
+    widths: Sequence[int],
+    *,
+    num_classes: int,
+    keypoints: tuple[int, int],
+    training_parts: bool,
+    class_branch: Callable[[int, int, int], Node] | None = None,
+) -> Node:
+    """Describe a `PoseHead` for feature maps of these widths.
+
+    Args:
+        widths: channels of the feature maps, largest map first.
+        num_classes: classes of objects.
+        keypoints: number of keypoints and of their dimensions.
+        training_parts: describe also what only training needs.
+        class_branch: from inputs, hidden width and classes to a branch of class scores; None takes
+            that of YOLOv8.
+    """
+    num_keypoints = keypoints[0] * keypoints[1]
+    boxes = max(16, widths[0] // 4, 4 * NUM_BINS)
+    classes = max(widths[0], min(num_classes, 100))
+    points = max(widths[0] // 4, num_keypoints)
+    make_class_branch = class_branch or branch
+    parts = {
+        "cv2": numbered("ModuleList", [branch(w, boxes, 4 * NUM_BINS) for w in widths]),
+        "cv3": numbered("ModuleList", [make_class_branch(w, classes, num_classes) for w in widths]),
+        "cv4": numbered("ModuleList", [branch(w, points, num_keypoints) for w in widths]),
+    }
+    if training_parts:
+        parts["dfl"] = Node("DFL", {}, {"conv": conv2d(NUM_BINS, 1, bias=False)})
+    settings = {"kpt_shape": list(keypoints), "reg_max": NUM_BINS, "nc": num_classes}
+    return Node("Pose", settings, parts)
+
+
+def branch(inputs: int, hidden: int, outputs: int) -> Node:
+    """Describe the convolutions of one branch of a head."""
+    return sequential(
+        convolution(inputs, hidden, 3), convolution(hidden, hidden, 3), conv2d(hidden, outputs)
+    )

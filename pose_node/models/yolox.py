@@ -7,7 +7,8 @@ cannot and is taken from the published configurations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -15,11 +16,11 @@ from torch import Tensor, nn
 
 from pose_node.models.heads import Head, cells
 from pose_node.models.node_makers import (
-    CONCAT,
-    UPSAMPLE,
+    LayerList,
+    MakeConvolution,
+    c3,
     conv2d,
     convolution,
-    layer,
     max_pool,
     numbered,
     sequential,
@@ -207,26 +208,8 @@ def architecture(
         num_keypoints: keypoints of each person.
     """
 
-    def conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1) -> Node:
-        return convolution(
-            *(inputs, outputs, kernel, stride), activation=activation, normalised=normalised
-        )
-
-    def stage(inputs: int, outputs: int, repeats: int, add: bool) -> Node:
-        hidden = outputs // 2
-        bottleneck = Node(
-            "Bottleneck",
-            {"add": add},
-            {"cv1": conv(hidden, hidden), "cv2": conv(hidden, hidden, 3)},
-        )
-        parts = {
-            "cv1": conv(inputs, hidden),
-            "cv2": conv(inputs, hidden),
-            "cv3": conv(2 * hidden, outputs),
-            "m": sequential(*[bottleneck] * repeats),
-        }
-        return Node("C3", {}, parts)
-
+    conv = functools.partial(convolution, activation=activation, normalised=normalised)
+    stage = functools.partial(c3, conv=conv)
     c = channels
     if lite:
         stem = sequential(conv(3, 12, 3, 2), conv(12, c, 3))
@@ -234,41 +217,32 @@ def architecture(
         stem = Node("Focus", {}, {"conv": conv(12, c, 3)})
     pools = numbered("ModuleList", [max_pool(kernel) for kernel in (5, 9, 13)])
     pooling = Node("SPP", {}, {"cv1": conv(16 * c, 8 * c), "cv2": conv(32 * c, 16 * c), "m": pools})
-    layers = (
-        layer(stem),
-        layer(conv(c, 2 * c, 3, 2)),
-        layer(stage(2 * c, 2 * c, depth, True)),
-        layer(conv(2 * c, 4 * c, 3, 2)),
-        layer(stage(4 * c, 4 * c, 3 * depth, True)),
-        layer(conv(4 * c, 8 * c, 3, 2)),
-        layer(stage(8 * c, 8 * c, 3 * depth, True)),
-        layer(conv(8 * c, 16 * c, 3, 2)),
-        layer(pooling),
-        layer(stage(16 * c, 16 * c, depth, False)),
-        layer(conv(16 * c, 8 * c)),
-        layer(UPSAMPLE),
-        layer(CONCAT, -1, 6),
-        layer(stage(16 * c, 8 * c, depth, False)),
-        layer(conv(8 * c, 4 * c)),
-        layer(UPSAMPLE),
-        layer(CONCAT, -1, 4),
-        layer(stage(8 * c, 4 * c, depth, False)),  # 17, a cell of 8 pixels
-        layer(conv(4 * c, 4 * c, 3, 2)),
-        layer(CONCAT, -1, 14),
-        layer(stage(8 * c, 8 * c, depth, False)),  # 20, of 16 pixels
-        layer(conv(8 * c, 8 * c, 3, 2)),
-        layer(CONCAT, -1, 10),
-        layer(stage(16 * c, 16 * c, depth, False)),  # 23, of 32 pixels
-        layer(
-            _head(conv, [4 * c, 8 * c, 16 * c], head_channels, num_classes, 3 * num_keypoints),
-            *(17, 20, 23),
-        ),
-    )
-    return NetworkDescription("yolox", layers, ())
+    net = LayerList()
+    net.add(stem, c)
+    for width, repeats in ((2 * c, depth), (4 * c, 3 * depth), (8 * c, 3 * depth)):
+        net.add(conv(net.width, width, 3, 2), width)
+        net.add(stage(width, width, repeats), width)
+    net.add(conv(8 * c, 16 * c, 3, 2), 16 * c)
+    net.add(pooling, 16 * c)
+    net.add(stage(16 * c, 16 * c, depth, add=False), 16 * c)
+    laterals, outputs = [], []
+    for width, joined in ((8 * c, 6), (4 * c, 4)):
+        laterals.append(net.add(conv(net.width, width), width))
+        net.upsample()
+        net.concat(-1, joined)
+        net.add(stage(net.width, width, depth, add=False), width)
+    outputs.append(len(net.layers) - 1)
+    for lateral in reversed(laterals):
+        net.add(conv(net.width, net.width, 3, 2), net.width)
+        net.concat(-1, lateral)
+        outputs.append(net.add(stage(net.width, net.width, depth, add=False), net.width))
+    widths = [net.widths[index] for index in outputs]
+    net.add(_head(conv, widths, head_channels, num_classes, 3 * num_keypoints), 0, *outputs)
+    return NetworkDescription("yolox", tuple(net.layers), ())
 
 
 def _head(
-    conv: Callable[..., Node], features: Sequence[int], hidden: int, classes: int, points: int
+    conv: MakeConvolution, features: Sequence[int], hidden: int, classes: int, points: int
 ) -> Node:
     branch = sequential(conv(hidden, hidden, 3), conv(hidden, hidden, 3))
     outputs = {"cls_preds": classes, "reg_preds": 4, "obj_preds": 1, "kpts_preds": points}

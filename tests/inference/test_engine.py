@@ -283,3 +283,11 @@ def test_a_skeleton_of_another_size_is_refused() -> None:
         PoseEngine(CannedNetwork([PERSON]), skeleton=COCO17)
     named = Skeleton("nose", ("nose",), (), (0,), (0.026,))
     assert PoseEngine(CannedNetwork([PERSON]), skeleton=named).skeleton is named
+
+
+def test_rows_that_are_no_numbers_are_dropped() -> None:
+    infinite = [0, 0, float("inf"), 10, 0.9, 0, 0, 0]
+    missing = [0, 0, 10, 10, 0.9, float("nan"), 0, 0]
+    huge = [-3e38, -3e38, 3e38, 3e38, 0.95, 0, 0, 0]
+    (poses,) = PoseEngine(CannedNetwork([infinite, missing, huge, PERSON]))([image(720, 1280)])
+    np.testing.assert_allclose(poses.scores, [0.9])
