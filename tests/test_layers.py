@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "pose_node"
 
 # From the bottom up. A module may import from lower layers and from its own.
 LAYERS = (
-    ("errors", "poses", "progress", "process_settings"),
+    ("errors", "poses", "progress", "process_settings", "output_files"),
     ("image_headers", "skeletons"),
     ("imaging", "drawing", "camera_model"),
     ("sources", "depth", "depth_images"),
@@ -29,6 +29,7 @@ LAYERS = (
 ROS_PACKAGES = {
     *("rclpy", "builtin_interfaces", "rcl_interfaces", "lifecycle_msgs", "std_msgs", "std_srvs"),
     *("sensor_msgs", "geometry_msgs", "diagnostic_msgs", "visualization_msgs", "cv_bridge"),
+    *("foxglove_msgs", "hri_msgs", "tf2_msgs", "tf2_ros", "vision_msgs"),
 }
 CORE = [
     *("pose_node", "pose_node.pipeline", "pose_node.imaging", "pose_node.drawing"),

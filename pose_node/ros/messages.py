@@ -6,11 +6,22 @@ import array
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from sensor_msgs.msg import CompressedImage, Image
+from geometry_msgs.msg import Point
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from pose_node import imaging
-from pose_node.msg import BoundingBox, Keypoint, PersonPose, PersonPoseArray, SkeletonInfo
+from pose_node.camera_model import CameraModel
+from pose_node.depth import Poses3D
+from pose_node.msg import (
+    BoundingBox,
+    Keypoint,
+    PersonPose,
+    PersonPose3D,
+    PersonPose3DArray,
+    PersonPoseArray,
+    SkeletonInfo,
+)
 from pose_node.poses import Poses, Skeleton
 
 
@@ -107,6 +118,61 @@ def to_poses(message: PersonPoseArray, num_keypoints: int = 17) -> Poses:
         np.array([person.score for person in people], np.float32),
         np.array(keypoints, np.float32).reshape(-1, count, 3),
         np.array([person.track_id for person in people], np.int64),
+    )
+
+
+def to_pose_array_3d(header: Header, people: Poses3D, *, skeleton: str) -> PersonPose3DArray:
+    """The people of one image in space.
+
+    Args:
+        header: of the image, or with the frame that the points are in; it becomes the header of the
+            message, the same object.
+        people: in metres.
+        skeleton: name of the skeleton.
+    """
+    rows = zip(
+        people.ids.tolist(),
+        people.scores.tolist(),
+        people.points.tolist(),
+        people.keypoint_scores.tolist(),
+        people.positions.tolist(),
+        strict=True,
+    )
+    return PersonPose3DArray(
+        header=header,
+        skeleton=skeleton,
+        people=[
+            PersonPose3D(
+                track_id=track_id,
+                score=score,
+                keypoints=[Point(x=x, y=y, z=z) for x, y, z in points],
+                keypoint_scores=keypoint_scores,
+                position=Point(x=position[0], y=position[1], z=position[2]),
+            )
+            for track_id, score, points, keypoint_scores, position in rows
+        ],
+    )
+
+
+def to_camera_model(info: CameraInfo, *, rectified: bool = False) -> CameraModel:
+    """The geometry of a camera.
+
+    Args:
+        info: its calibration.
+        rectified: of the rectified images (P, no distortion) rather than the raw ones (K and D).
+
+    Raises:
+        CalibrationError: the camera is not calibrated, or the values make no sense.
+    """
+    p = list(info.p)
+    return CameraModel.from_calibration(
+        width=info.width,
+        height=info.height,
+        k=[*p[0:3], *p[4:7], *p[8:11]] if rectified else list(info.k),
+        d=() if rectified else list(info.d),
+        distortion_model="" if rectified else info.distortion_model,
+        binning=(info.binning_x, info.binning_y),
+        roi=(info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height),
     )
 
 

@@ -92,6 +92,36 @@ def _explain_type(types: set[str]) -> str:
     return f"it carries {found}, which is no image: remap image_raw to the camera's image topic"
 
 
+def explain_no_depth(
+    name: str,
+    topic: str,
+    wanted_type: str,
+    publishers: Sequence[TopicEndpointInfo],
+    topics: Sequence[tuple[str, Sequence[str]]],
+) -> str:
+    """Say why no depth image has come and what to change; arguments as of `explain_silence`."""
+    start = f"no depth image on {topic} ({wanted_type}) after {SECONDS:.0f} s: "
+    if publishers:
+        types = ", ".join(sorted({publisher.topic_type for publisher in publishers}))
+        if wanted_type not in types:
+            return start + f"it carries {types}: set depth_transport to go with that"
+        return start + "it is published, but nothing arrives; check the camera, and DDS (README)"
+    suffix = "/compressedDepth"
+    others = sorted(
+        other.removesuffix(suffix)
+        for other, types in topics
+        if wanted_type in types
+        and "depth" in other
+        and other.endswith(suffix) == (wanted_type == COMPRESSED)
+    )
+    if not others:
+        return start + "nothing publishes it, nor such images on a topic with depth in its name"
+    return start + (
+        f"nothing publishes it; there are {', '.join(others[:5])}: remap with `--ros-args "
+        f"-r {name}:={others[0]}` to the one that is aligned to the colour image"
+    )
+
+
 def explain_incompatible_qos(topic: str, policy: str) -> str:
     """Say what keeps a publisher's images away."""
     return (
