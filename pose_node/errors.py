@@ -53,4 +53,8 @@ class SkeletonError(PoseNodeError):
 
 
 class SourceError(PoseNodeError):
-    """A video, camera, image or folder that cannot be read."""
+    """A video, camera, image, folder or bag that cannot be read."""
+
+
+class OutputError(PoseNodeError):
+    """A file or folder of results that cannot be written."""

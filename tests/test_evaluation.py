@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pose_node.errors import SourceError
+from pose_node.errors import OutputError, SourceError
 from pose_node.evaluation import (
     STATISTICS,
     AnnotatedImages,
@@ -251,7 +251,7 @@ def test_json_is_written_whole(tmp_path: Path) -> None:
 
 
 def test_json_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"cannot write .*No such file"):
+    with pytest.raises(OutputError, match=r"cannot write .*No such file"):
         write_json(tmp_path / "no/out.json", {})
 
 
