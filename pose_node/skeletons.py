@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pose_node.errors import SkeletonError
+from pose_node.plain_yaml import PlainYamlError, read_plain_yaml
 from pose_node.poses import COCO17, Skeleton
 
 BUILT_IN = {COCO17.name: COCO17}
@@ -50,60 +48,11 @@ def load_skeleton(name_or_path: str | os.PathLike[str]) -> Skeleton:
             f"skeleton {str(name_or_path)!r} is neither a built-in one ({', '.join(BUILT_IN)}) nor "
             "a YAML file; give the path of a file with name, keypoints and edges"
         )
-    return _FieldReader(str(path), _read_yaml(path)).skeleton()
-
-
-class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
-    """Plain data only: no references (they can unfold into gigabytes), no deep nesting."""
-
-    _depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """One node; refuses references and depth before anything is built."""
-        event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(
-                problem=f"references (*{event.anchor}) are not allowed, write the value out",
-                problem_mark=event.start_mark,
-            )
-        if self._depth == _MAX_DEPTH:
-            raise yaml.MarkedYAMLError(
-                problem=f"nested more than {_MAX_DEPTH} deep", problem_mark=event.start_mark
-            )
-        self._depth += 1
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self._depth -= 1
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """A dict; a key that stands twice is an error, not the last one's win."""
-        keys = [key.value for key, _ in node.value]
-        for (key, _), value in zip(node.value, keys, strict=True):
-            if keys.count(value) > 1:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{value!r:.80} stands here twice", problem_mark=key.start_mark
-                )
-        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
-        return mapping
-
-
-def _read_yaml(path: Path) -> Any:
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise SkeletonError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise SkeletonError(
-            f"{path}: expected at most {MAX_FILE_BYTES} bytes, got more: this is no skeleton file"
-        )
-    try:
-        return yaml.load(content, Loader=_PlainLoader)  # a SafeLoader
-    # Besides its own errors: what dates, numbers and bytes that are none make Python raise.
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split())
-        raise SkeletonError(f"{path}: expected plain YAML, got: {reason:.300}") from error
+        content = read_plain_yaml(path, max_bytes=MAX_FILE_BYTES, max_depth=_MAX_DEPTH)
+    except PlainYamlError as error:
+        raise SkeletonError(f"{path}: {error}") from error
+    return _FieldReader(str(path), content).skeleton()
 
 
 class _FieldReader:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import tempfile
-from collections.abc import Iterator, MutableMapping
+from collections.abc import MutableMapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from pose_node.installation import find_installed
 from pose_node.process_settings import malloc_variables, tune_process
 
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
@@ -73,12 +73,7 @@ def transport_environment() -> dict[str, str]:
 
 def find_profile(environment: MutableMapping[str, str] | None = None) -> Path | None:
     """The installed config/fastdds.xml, or that of a source checkout; None if there is none."""
-    variables = os.environ if environment is None else environment
-    for folder in _share_folders(variables):
-        path = folder / "config" / "fastdds.xml"
-        if path.is_file():
-            return path
-    return None
+    return find_installed("config/fastdds.xml", environment)
 
 
 def _user_has_chosen(variables: MutableMapping[str, str]) -> bool:
@@ -105,16 +100,6 @@ def _profile_variable(variables: MutableMapping[str, str]) -> str:
     else:
         old = find_spec("fastrtps") is not None  # The wheels say it by the name of their folder.
     return PROFILE_VARIABLES[1 if old else 0]
-
-
-def _share_folders(variables: MutableMapping[str, str]) -> Iterator[Path]:
-    checkout = Path(__file__).resolve().parents[2]
-    if (checkout / "package.xml").is_file():
-        yield checkout
-    sourced = filter(None, variables.get("AMENT_PREFIX_PATH", "").split(os.pathsep))
-    prefixes = [Path(prefix) for prefix in (*sourced, sys.prefix)]
-    for prefix in (*prefixes, *Path(__file__).resolve().parents):
-        yield prefix / "share" / "pose_node"
 
 
 def _choose_profile(variables: MutableMapping[str, str]) -> tuple[Path | None, list[str]]:

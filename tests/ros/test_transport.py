@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pose_node import installation
 from pose_node.ros import transport
 from pose_node.ros.transport import find_profile, prepare_process
 
@@ -85,8 +86,8 @@ def test_profile_is_found_in_a_checkout_and_installed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert find_profile() == REPOSITORY / "config" / "fastdds.xml"
-    module = tmp_path / "lib" / "python3" / "site-packages" / "pose_node" / "ros" / "transport.py"
-    monkeypatch.setattr(transport, "__file__", str(module))
+    module = tmp_path / "lib" / "python3" / "site-packages" / "pose_node" / "installation.py"
+    monkeypatch.setattr(installation, "__file__", str(module))
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "nowhere"))
     assert find_profile({}) is None
     for prefix, environment in (
@@ -184,6 +185,7 @@ class TestSystem:
             pytest.skip("little shared memory: less than 160 MiB free in /dev/shm")
         code = f"""
 import os, rclpy
+from pose_node import installation
 from pose_node.ros import transport
 transport._free_shared_memory = lambda: {free}
 os.environ["XDG_CACHE_HOME"] = {str(tmp_path)!r}
