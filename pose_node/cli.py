@@ -162,6 +162,7 @@ def _add_models(commands: Any) -> None:
 
     info = actions.add_parser("info", help="what is in a model file")
     info.add_argument("model", metavar="FILE", help="a checkpoint, or the name of a fetched model")
+    _add_activation(info)
     _add_json(info)
     info.set_defaults(command=model_info)
 
@@ -176,6 +177,7 @@ def _add_models(commands: Any) -> None:
         type=Path,
         help="the file to write, by default named as FILE, in the current folder",
     )
+    _add_activation(convert)
     convert.add_argument("--force", action="store_true", help="replace OUT if it is there")
     convert.set_defaults(command=convert_model)
 
@@ -218,6 +220,15 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("--batch-size", default=8, help="images at once (8)", **count)
     parser.add_argument("--limit", help="only the first N images", **count)
     parser.set_defaults(command=evaluate, parser=parser)
+
+
+def _add_activation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--activation",
+        choices=("SiLU", "ReLU"),
+        help="of a YOLOX checkpoint, which does not record it; by default that of the published "
+        "network with the same layers",
+    )
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

@@ -76,14 +76,20 @@ def list_models(options: argparse.Namespace) -> int:
     rows += [
         (
             *(model.name, model.family, model.size, f"{model.parameters / 1e6:.1f} M"),
-            *(str(model.input_size), f"{100 * model.ap:.1f}", model.licence),
+            *(str(model.input_size), f"{100 * model.ap:.1f}" if model.ap else "-", model.licence),
             "yes" if cached[model.name] else "no",
         )
         for model in KNOWN_MODELS.values()
     ]
     _print_table(rows, right_aligned={3, 4, 5})
-    sources = sorted({model.accuracy_source for model in KNOWN_MODELS.values()})
-    print(f"\nAP: keypoint AP in percent as published ({'; '.join(sources)}).")
+    sources: dict[str, list[str]] = {}
+    for model in KNOWN_MODELS.values():
+        families = sources.setdefault(model.accuracy_source, [])
+        families += [] if model.family in families else [model.family]
+    print("\nAP: keypoint AP in percent as published, - where none is:")
+    for source, families in sources.items():
+        if source:
+            print(f"  {', '.join(families)}: {source}")
     print("`pose-node fetch NAME` downloads one.")
     return 0
 
@@ -107,45 +113,46 @@ def _describe(model: KnownModel, cached: bool) -> dict[str, Any]:
 
 def model_info(options: argparse.Namespace) -> int:
     """Print what is in a model file."""
-    from torch import nn
-
     from pose_node.models import load_network
+    from pose_node.models.inspection import inspect
 
     path = resolve_model(options.model)
-    network = load_network(path)
-    fused = not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     facts: dict[str, Any] = {
         "file": str(path),
         "bytes": path.stat().st_size,
         "sha256": file_digest(path),
-        "family": network.family,
-        "keypoints": network.num_keypoints,
-        "classes": network.num_classes,
-        "class_names": list(network.description.class_names),
-        "strides": list(network.strides),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "batch_normalisation": "folded in" if fused else "separate",
+        **inspect(load_network(path, activation=options.activation)),
     }
     if "json" in options:
         print(json.dumps(facts, indent=2))
         return 0
+    unusual = facts.pop("unusual")
     for name, value in facts.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         print(f"{name.replace('_', ' ') + ':':22}{text}")
+    for remark in unusual:
+        print(f"unusual: {remark}")
     return 0
 
 
 def convert_model(options: argparse.Namespace) -> int:
     """Write a checkpoint in the native format."""
     from pose_node.models import load_network
-    from pose_node.models.native import save_network
+    from pose_node.models.native import assert_same_outputs, save_network
 
     source = resolve_model(options.model)
     output: Path = options.output or Path(source.with_suffix(".safetensors").name)
     if output.exists() and not options.force:
         raise PoseNodeError(f"{output} is there already; --force replaces it")
-    save_network(load_network(source), output)
+    network = load_network(source, activation=options.activation)
+    save_network(network, output)
+    try:
+        assert_same_outputs(network, load_network(output))
+    except PoseNodeError:
+        output.unlink()
+        raise
     print(f"{output}: {output.stat().st_size} bytes, SHA-256 {file_digest(output)}")
+    print("read back: identical outputs")
     return 0
 
 

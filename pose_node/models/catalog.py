@@ -34,7 +34,7 @@ class KnownFile:
     Attributes:
         name: what the user calls it.
         file_name: what it is called in the cache.
-        source: an https URL, or a file inside a wheel.
+        source: an https URL, or a file inside a wheel; None if no lasting address is known.
         licence: SPDX identifier of the file's own licence.
         licence_url: where that licence can be read.
         sha256: digest in lower-case hex, None if it is not known.
@@ -43,7 +43,7 @@ class KnownFile:
 
     name: str
     file_name: str
-    source: str | WheelMember
+    source: str | WheelMember | None
     licence: str
     licence_url: str
     sha256: str | None = None
@@ -55,11 +55,11 @@ class KnownModel(KnownFile):
     """A published pose model.
 
     Attributes:
-        family: "yolov8" or "yolo11".
-        size: "n", "s", "m", "l", "x" or "x-p6", smallest first.
+        family: "yolov5", "yolov7", "yolox", "yolov8", "yolo11" or "yolo26".
+        size: as `pose_node.models.architectures` calls it, smallest first.
         input_size: longer side of the network's input in pixels, as published.
         parameters: number of parameters before batch normalisation is folded in.
-        ap: published keypoint AP on COCO val2017, 0 to 1.
+        ap: published keypoint AP on COCO val2017, 0 to 1; None where nobody published it in text.
         ap50: the same at OKS 0.50.
         accuracy_source: who published them.
     """
@@ -68,12 +68,12 @@ class KnownModel(KnownFile):
     size: str
     input_size: int
     parameters: int
-    ap: float
-    ap50: float
-    accuracy_source: str = "Ultralytics documentation, COCO val2017"
+    ap: float | None
+    ap50: float | None
+    accuracy_source: str = ""
 
 
-_TAGS = {"yolov8": "v8.3.0", "yolo11": "v8.3.0"}
+_TAGS = {"yolov8": "v8.3.0", "yolo11": "v8.3.0", "yolo26": "v8.4.0"}
 
 
 def _ultralytics(
@@ -105,10 +105,70 @@ def _ultralytics(
         parameters=parameters,
         ap=ap,
         ap50=ap50,
+        accuracy_source="Ultralytics documentation, COCO val2017",
+    )
+
+
+def _edgeai_yolov5(size: str, parameters: int, ap: float, ap50: float) -> KnownModel:
+    """One of the models that Texas Instruments publishes with the YOLO-Pose paper."""
+    scale, _, lite = size.partition("-")
+    name = f"yolov5{scale}-pose" + ("-ti-lite" if lite else "")
+    return KnownModel(
+        name=name,
+        file_name=f"{name}.pt",
+        source=None,
+        licence="GPL-3.0",
+        licence_url="https://github.com/TexasInstruments/edgeai-yolov5/blob/yolo-pose/LICENSE",
+        family="yolov5",
+        size=size,
+        input_size=960,
+        parameters=parameters,
+        ap=ap,
+        ap50=ap50,
+        accuracy_source="README of edgeai-yolov5, COCO val2017",
+    )
+
+
+def _edgeai_yolox(size: str, parameters: int) -> KnownModel:
+    """One of the YOLOX human pose models of Texas Instruments."""
+    scale, _, lite = size.partition("-")
+    name = f"yolox-{scale}-human-pose" + ("-ti-lite" if lite else "")
+    return KnownModel(
+        name=name,
+        file_name=f"{name}.pth",
+        source=None,
+        licence="LicenseRef-TI-BSD",
+        licence_url="https://github.com/TexasInstruments/edgeai-yolox/blob/main/LICENSE",
+        family="yolox",
+        size=size,
+        input_size=640,
+        parameters=parameters,
+        ap=None,
+        ap50=None,
     )
 
 
 _MODELS = (
+    _edgeai_yolov5("s6-lite", 12_560_328, 0.597, 0.856),
+    _edgeai_yolov5("s6", 15_114_860, 0.637, 0.876),
+    _edgeai_yolov5("m6-lite", 35_755_752, 0.659, 0.886),
+    _edgeai_yolov5("m6", 41_430_924, 0.674, 0.891),
+    _edgeai_yolov5("l6", 87_072_812, 0.694, 0.902),
+    KnownModel(
+        name="yolov7-w6-pose",
+        file_name="yolov7-w6-pose.pt",
+        source=("https://github.com/WongKinYiu/yolov7/releases/download/v0.1/yolov7-w6-pose.pt"),
+        licence="GPL-3.0",
+        licence_url="https://github.com/WongKinYiu/yolov7/blob/main/LICENSE.md",
+        family="yolov7",
+        size="w6",
+        input_size=960,
+        parameters=80_238_452,
+        ap=None,
+        ap50=None,
+    ),
+    _edgeai_yolox("s", 9_843_691),
+    _edgeai_yolox("s-lite", 9_844_039),
     _ultralytics(
         *("yolov8", "n", 3_295_470, 0.504, 0.801),
         num_bytes=6_832_633,
@@ -143,6 +203,30 @@ _MODELS = (
     ),
     _ultralytics("yolo11", "l", 26_169_836, 0.661, 0.899),
     _ultralytics("yolo11", "x", 58_798_636, 0.695, 0.911),
+    _ultralytics(
+        *("yolo26", "n", 3_679_464, 0.572, 0.833),
+        num_bytes=7_878_574,
+        sha256="eb3bb8268828aeaf515cec23a4bfafd793944a86fe9af94ba7823609c14522a9",
+    ),
+    _ultralytics(
+        *("yolo26", "s", 11_809_352, 0.630, 0.866),
+        num_bytes=24_151_790,
+        sha256="a083adb42303728ae14c4bd6bd56d80da46f82fb2564dbd6f31dcc92ea321646",
+    ),
+    _ultralytics(
+        *("yolo26", "m", 24_222_664, 0.688, 0.896),
+        sha256="2fbf16367022256a226035695c5c389384c6706e8bb8ab8fcd0e7976f05443c4",
+    ),
+    _ultralytics(
+        *("yolo26", "l", 28_626_120, 0.704, 0.905),
+        num_bytes=57_995_961,
+        sha256="ad33da8a29ea5772318c4c980844e47b56792d2b63815ad4e8e09c078c7d1abf",
+    ),
+    _ultralytics(
+        *("yolo26", "x", 62_731_860, 0.716, 0.916),
+        num_bytes=126_242_553,
+        sha256="08ed9e01d22a6f248b04f2f9992016aca9a32250b9ab57057d886a09d026700d",
+    ),
 )
 
 KNOWN_MODELS: dict[str, KnownModel] = {model.name: model for model in _MODELS}
@@ -192,5 +276,9 @@ _LICENCE_MEANINGS = {
         ", not that of this package: who passes it on, or offers a service that uses it over a "
         "network, must offer the complete source under AGPL-3.0 too, or buy another licence"
     ),
+    "GPL-3.0": (
+        ", not that of this package: who passes it on must offer the complete source under GPL-3.0"
+    ),
+    "LicenseRef-TI-BSD": ", a BSD-style licence of Texas Instruments: read it before passing it on",
     "BSD-3-Clause": ", free to use and pass on with its copyright notice",
 }

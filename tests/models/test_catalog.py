@@ -7,26 +7,33 @@ import re
 import pytest
 
 from pose_node.errors import FetchError
+from pose_node.models.architectures import describe_architecture
 from pose_node.models.catalog import (
     KNOWN_FILES,
     KNOWN_MODELS,
     SAMPLE_VIDEO,
     KnownFile,
+    KnownModel,
     WheelMember,
     find,
     licence_note,
     suggest,
 )
+from pose_node.models.complexity import count_parameters
 
 
 def test_every_family_and_size_is_there() -> None:
     sizes = {
         family: [model.size for model in KNOWN_MODELS.values() if model.family == family]
-        for family in ("yolov8", "yolo11")
+        for family in ("yolov5", "yolov7", "yolox", "yolov8", "yolo11", "yolo26")
     }
     assert sizes == {
+        "yolov5": ["s6-lite", "s6", "m6-lite", "m6", "l6"],
+        "yolov7": ["w6"],
+        "yolox": ["s", "s-lite"],
         "yolov8": ["n", "s", "m", "l", "x", "x-p6"],
         "yolo11": ["n", "s", "m", "l", "x"],
+        "yolo26": ["n", "s", "m", "l", "x"],
     }
 
 
@@ -38,7 +45,7 @@ def test_entry_is_well_formed(file: KnownFile) -> None:
     if isinstance(file.source, WheelMember):
         assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", file.source.requirement)
         assert file.sha256 is not None
-    else:
+    elif file.source is not None:
         assert file.source.startswith("https://")
         assert file.source.endswith(f"/{file.file_name}")
 
@@ -62,11 +69,14 @@ def test_release_addresses(name: str, tail: str) -> None:
 
 
 def test_larger_models_of_a_family_are_published_as_better() -> None:
-    for family in ("yolov8", "yolo11"):
+    for family in ("yolov5", "yolov8", "yolo11", "yolo26"):
         models = [model for model in KNOWN_MODELS.values() if model.family == family]
-        assert [m.ap for m in models] == sorted(m.ap for m in models)
+        accuracies = [m.ap for m in models if m.ap is not None]
+        assert len(accuracies) == len(models)
+        assert accuracies == sorted(accuracies)
         assert [m.parameters for m in models] == sorted(m.parameters for m in models)
-        assert all(0 < m.ap < m.ap50 < 1 for m in models)
+        assert all(0 < (m.ap or 0) < (m.ap50 or 0) < 1 for m in models)
+        assert all(m.accuracy_source for m in models)
 
 
 def test_the_video_is_no_model() -> None:
@@ -89,3 +99,10 @@ def test_licence_notes_name_licence_and_address() -> None:
     assert "https://www.ultralytics.com/license" in weights
     assert "\n" not in weights
     assert "BSD-3-Clause" in licence_note(SAMPLE_VIDEO)
+
+
+@pytest.mark.parametrize("model", KNOWN_MODELS.values(), ids=KNOWN_MODELS)
+def test_parameters_are_those_of_the_architecture(model: KnownModel) -> None:
+    trained = {"training_parts": True} if model.accuracy_source.startswith("Ultra") else {}
+    description = describe_architecture(model.family, model.size, **trained)
+    assert model.parameters == count_parameters(description)

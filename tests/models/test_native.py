@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from pose_node.errors import CheckpointError
 from pose_node.models import PoseNetwork, load_network
-from pose_node.models.native import save_network
+from pose_node.models.native import assert_same_outputs, save_network
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +169,25 @@ def test_damage_is_refused(native: Path) -> None:
     native.write_bytes(native.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="it is damaged"):
         load_network(native)
+
+
+def test_networks_that_differ_are_told_apart(shared: Path) -> None:
+    network, other = (load_network(shared / "fixtures/ul_yolov8_tiny_pose.pt") for _ in range(2))
+    assert_same_outputs(network, other)
+    other.state_dict()["model.0.conv.weight"][0, 0, 0, 0] += 0.5
+    with pytest.raises(CheckpointError, match="differs from what was read"):
+        assert_same_outputs(network, other)
+
+
+def test_a_native_file_records_its_activations(shared: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    source = shared / "fixtures/yx_tiny_human_pose.pth"
+    save_network(load_network(source, activation="ReLU"), path)
+    kinds = {type(module).__name__ for module in load_network(path).modules()}
+    assert "ReLU" in kinds
+    assert "SiLU" not in kinds
+    for file in (path, shared / "fixtures/ul_yolov8_tiny_pose.pt"):
+        with pytest.raises(CheckpointError, match="records its activations"):
+            load_network(file, activation="ReLU")
+    with pytest.raises(ValueError, match="'SiLU' or 'ReLU', got 'GELU'"):
+        load_network(source, activation="GELU")
