@@ -1,17 +1,15 @@
-"""Reads the zip archives of ``torch.save`` without running anything in them.
+"""Reads the checkpoints of ``torch.save`` without running anything in them.
 
 An archive holds ``<root>/data.pkl``, a pickle that describes the module tree, and one member
-``<root>/data/<key>`` of raw little-endian numbers for each storage. The pickle goes through
-`pose_node.models.pickle_machine`; this module checks the archive and turns references into tensors.
+``<root>/data/<key>`` of raw little-endian numbers for each storage. The archive is read by
+`pose_node.models.archive`, the pickle by `pose_node.models.pickle_machine`; this module turns its
+references into tensors.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import stat
-import zipfile
-import zlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 import torch
 
 from pose_node.errors import CheckpointError
+from pose_node.models.archive import Archive, ArchiveError
 from pose_node.models.pickle_machine import (
     MAX_PICKLE_BYTES,
     PickleError,
@@ -27,10 +26,13 @@ from pose_node.models.pickle_machine import (
     read_pickle,
 )
 
-MAX_MEMBERS = 100_000
-# Weights are shared now and then (an exponential average and its model), never many times over.
+# Weights are shared now and then, never many times over: tensors may take twice the file's size,
+# as float16 widened to float32 does, and storages may be read four times over.
+MAX_WIDENING = 2
 MAX_SHARING = 4
+ALLOWANCE_BYTES = 1 << 20  # for small files in which little is shared much
 MAX_EXTENT = 1 << 40  # of sizes, strides and offsets: what torch itself can hold
+MAX_DIMENSIONS = 8
 
 
 class Checkpoint:
@@ -50,9 +52,10 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._bytes_read = 0
-        self._archive = _open_archive(self.path)
+        self._bytes_given = 0
+        self._archive = self._open()
         try:
-            self._root = self._check_members()
+            self._root = self._find_root()
             self._check_byte_order()
             self.content: Any = self._read_content()
         except BaseException:
@@ -81,118 +84,116 @@ class Checkpoint:
             CheckpointError: the tensor does not lie within its storage, repeats elements, or the
                 storage is damaged.
         """
-        storage = reference.storage
+        stored = reference.storage
         self._check_tensor(reference)
-        self._bytes_read += storage.numel  # at least; an element has one byte or more
-        if self._bytes_read > MAX_SHARING * self._file_size:
-            raise self._error("its storages are used many times over")
-        data = bytearray(self._read_member(f"{self._root}/data/{storage.key}"))
-        dtype: torch.dtype = getattr(torch, storage.dtype)
-        if len(data) != storage.numel * dtype.itemsize:
-            raise self._error(
-                f"storage {storage.key!r} should have {storage.numel} x {dtype.itemsize} bytes, "
-                f"it has {len(data)}"
-            )
+        # Read as bytes: any other byte than 0 and 1 is no valid torch.bool.
+        dtype: torch.dtype = getattr(torch, stored.dtype if stored.dtype != "bool" else "uint8")
+        wanted = torch.float32 if dtype.is_floating_point else dtype
+        self._spend(stored.numel * dtype.itemsize, math.prod(reference.shape) * wanted.itemsize)
+        data = self._read_storage(stored, dtype.itemsize)
         if not data:
-            return torch.empty(reference.shape, dtype=dtype).float()
+            return torch.empty(reference.shape, dtype=wanted)
         flat = torch.frombuffer(data, dtype=dtype)
         view = flat.as_strided(reference.shape, reference.strides, reference.offset)
         # A copy, so that the tensor is packed and owns no more than its own elements.
-        return view.to(torch.float32 if dtype.is_floating_point else dtype, copy=True).contiguous()
+        packed = view.to(wanted, copy=True).contiguous()
+        return packed.bool() if stored.dtype == "bool" else packed
+
+    def _spend(self, read: int, given: int) -> None:
+        self._bytes_read += read
+        self._bytes_given += given
+        size = self._archive.size
+        if (
+            self._bytes_read > MAX_SHARING * size + ALLOWANCE_BYTES
+            or self._bytes_given > MAX_WIDENING * size + ALLOWANCE_BYTES
+        ):
+            raise self._error("its storages are used many times over")
+
+    def _read_storage(self, stored: StorageReference, item_size: int) -> bytearray:
+        name = f"{self._root}/data/{stored.key}"
+        try:
+            size = self._archive.size_of(name)
+            if size != stored.numel * item_size:
+                raise ArchiveError(
+                    f"storage {stored.key!r:.40} should have {stored.numel} x {item_size} bytes, "
+                    f"it has {size}"
+                )
+            return self._archive.read(name)
+        except (ArchiveError, OSError) as error:
+            raise self._error(str(error)) from error
 
     def _error(self, reason: str) -> CheckpointError:
         return CheckpointError(f"cannot read {self.path}: {reason}")
 
-    def _check_members(self) -> str:
-        members = self._archive.infolist()
-        if len(members) > MAX_MEMBERS:
-            raise self._error(f"the archive has {len(members)} members, at most {MAX_MEMBERS}")
-        self._file_size = self.path.stat().st_size
-        if sum(member.file_size for member in members) > self._file_size:
-            raise self._error("the archive's members claim more bytes than the file has")
-        names = set()
-        for member in members:
-            name = member.filename
-            if ".." in Path(name).parts or name.startswith("/") or "\\" in name:
-                raise self._error(f"the archive has a member outside itself: {name!r:.120}")
-            if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 0x1:
-                raise self._error(f"member {name!r:.120} is compressed or encrypted; torch stores")
-            if stat.S_ISLNK(member.external_attr >> 16):
-                raise self._error(f"member {name!r:.120} is a symbolic link")
-            if name in names:
-                raise self._error(f"member {name!r:.120} is there twice")
-            names.add(name)
+    def _open(self) -> Archive:
+        try:
+            if not self.path.exists():
+                raise self._error("there is no such file")
+            if not self.path.is_file():
+                raise self._error("it is not a file")
+            return Archive(self.path)
+        except OSError as error:
+            raise self._error(error.strerror or str(error)) from error
+        except ArchiveError as error:
+            raise self._error(str(error)) from error
+
+    def _find_root(self) -> str:
+        names = self._archive.names
         roots = [name[: -len("/data.pkl")] for name in names if name.endswith("/data.pkl")]
         if len(roots) != 1 or "/" in roots[0]:
             raise self._error(
                 f"expected one member <name>/data.pkl as torch.save writes it, found {len(roots)}"
             )
+        if f"{roots[0]}/constants.pkl" in names:
+            raise self._error("it is a TorchScript program; expected a checkpoint of torch.save")
         return roots[0]
 
     def _check_byte_order(self) -> None:
         name = f"{self._root}/byteorder"
-        if name in self._archive.NameToInfo and self._read_member(name) != b"little":
+        if name in self._archive.names and self._read_member(name, len("little")) != b"little":
             raise self._error(
                 "its numbers are not little-endian; save it again on a common machine"
             )
 
     def _read_content(self) -> Any:
-        name = f"{self._root}/data.pkl"
-        size = self._archive.getinfo(name).file_size
-        if size > MAX_PICKLE_BYTES:
-            raise self._error(f"its pickle has {size} bytes, expected at most {MAX_PICKLE_BYTES}")
         try:
-            return read_pickle(self._read_member(name))
+            data = self._read_member(f"{self._root}/data.pkl", MAX_PICKLE_BYTES)
+            return read_pickle(bytes(data))
         except PickleError as error:
             raise self._error(f"refused its pickle: {error}. Nothing of it was run") from error
 
-    def _read_member(self, name: str) -> bytes:
+    def _read_member(self, name: str, limit: int) -> bytearray:
         try:
+            if (size := self._archive.size_of(name)) > limit:
+                raise ArchiveError(f"{name!r:.120} has {size} bytes, expected at most {limit}")
             return self._archive.read(name)
-        except KeyError as error:
-            raise self._error(f"member {name!r:.120} is missing") from error
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
-            raise self._error(f"member {name!r:.120} is damaged: {error}") from error
+        except (ArchiveError, OSError) as error:
+            raise self._error(str(error)) from error
 
     def _check_tensor(self, reference: TensorReference) -> None:
-        storage, shape, strides = reference.storage, reference.shape, reference.strides
+        stored, shape, strides = reference.storage, reference.shape, reference.strides
         fits = (
             len(shape) == len(strides)
-            and len(shape) <= 8
-            and storage.numel >= 0
-            and all(0 <= value <= MAX_EXTENT for value in (reference.offset, *shape, *strides))
+            and len(shape) <= MAX_DIMENSIONS
+            and stored.numel >= 0
+            and all(
+                0 <= value <= MAX_EXTENT
+                for value in (stored.numel, reference.offset, *shape, *strides)
+            )
             and math.prod(max(size, 1) for size in shape) <= MAX_EXTENT
         )
         if fits and all(shape):
-            last = reference.offset + sum(
-                (size - 1) * stride for size, stride in zip(shape, strides, strict=True)
-            )
-            fits = last < storage.numel and math.prod(shape) <= storage.numel
+            # From the innermost dimension outwards, each step must pass over all within it.
+            extent = 1
+            for stride, size in sorted(zip(strides, shape, strict=True)):
+                fits = fits and (size == 1 or stride >= extent)
+                extent += (size - 1) * stride
+            fits = fits and reference.offset + extent <= stored.numel
         if not fits:
             raise self._error(
                 f"a tensor of shape {shape}, strides {strides}, offset {reference.offset} does not "
-                f"fit its storage {storage.key!r:.40} of {storage.numel} elements"
+                f"fit its storage {stored.key!r:.40} of {stored.numel} elements, or repeats some"
             )
-
-
-def _open_archive(path: Path) -> zipfile.ZipFile:
-    if not path.exists():
-        raise CheckpointError(f"cannot read {path}: there is no such file")
-    if not path.is_file():
-        raise CheckpointError(f"cannot read {path}: it is not a file")
-    try:
-        return zipfile.ZipFile(path)
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, RecursionError) as error:
-        with path.open("rb") as file:
-            start = file.read(4)
-        reason = (
-            "it is a damaged or cut archive; fetch or copy it again"
-            if start == b"PK\x03\x04"
-            else "it is not a zip archive as torch.save writes it since torch 1.6"
-        )
-        raise CheckpointError(f"cannot read {path}: {reason} ({error})") from error
 
 
 __all__ = ["Checkpoint", "StorageReference", "TensorReference"]

@@ -2,359 +2,404 @@
 
 ``pickle.Unpickler`` runs what a file tells it to, and the usual defence, an allow-list in
 ``find_class``, still hands real callables to the file. This machine has none to hand out: it walks
-the opcodes (parsed by the standard library's ``pickletools``) over a stack of plain values, and
-what the file calls a class, an instance or a function call becomes a `Name`, a `Record` or a value
-that a fixed table in this module makes of it.
+the operations of protocols 2 to 5 (the older ones cannot hold a tensor) over a stack of the values
+of `pose_node.models.inert`.
+
+Time and memory are bounded by the length of the pickle: no operation costs more than the bytes it
+takes, except those that are counted. docs/model_files.md says what is refused and why.
 """
 
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import struct
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from pose_node.models.inert import (
+    MAX_NAME,
+    STORAGE_DTYPES,
+    Name,
+    PickleError,
+    Record,
+    StorageReference,
+    TensorReference,
+    brief,
+    call,
+    checked_name,
+    set_item,
+    storage,
+)
+
 MAX_PICKLE_BYTES = 4 * 1024 * 1024  # the largest published pose checkpoint has under 1 MB
+MAX_OBJECTS = 400_000  # dictionaries, lists, tuples and records; a published pickle has 71000 a MB
+MAX_NAMES = 1000  # different classes and functions; published files name up to 40
+MAX_GROUPS = 200  # open at one time
+MAX_DEPTH = 200  # of values within values; published files have up to 28
+MAX_WRITTEN = 2_000_000  # values, were everything that is shared written out
+MAX_TENSORS = 20_000  # likewise; a published file has below 2000
 
-
-class PickleError(ValueError):
-    """The pickle is damaged, or asks for something that no pose checkpoint needs."""
-
-
-@dataclass(frozen=True)
-class Name:
-    """A class or function as the pickle names it. Only a label: never looked up."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
-
-
-@dataclass(eq=False)
-class Record:
-    """What would be an instance of a class: the class's name and the attributes stored for it."""
-
-    class_name: str
-    attributes: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def short_name(self) -> str:
-        """The class's name without its module."""
-        return self.class_name.rpartition(".")[2]
-
-    @property
-    def children(self) -> dict[str, Any]:
-        """The submodules, if this is the record of a ``torch.nn.Module``: records or None."""
-        modules = self.attributes.get("_modules")
-        return modules if isinstance(modules, dict) else {}
-
-
-@dataclass(frozen=True)
-class StorageReference:
-    """A block of numbers that lies in its own member of the archive."""
-
-    dtype: str
-    key: str
-    numel: int
-
-
-@dataclass(frozen=True)
-class TensorReference:
-    """A tensor: a strided view of a storage. Not checked against it yet."""
-
-    storage: StorageReference
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-STORAGE_DTYPES = {
-    "DoubleStorage": "float64",
-    "FloatStorage": "float32",
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64",
-    "IntStorage": "int32",
-    "ShortStorage": "int16",
-    "CharStorage": "int8",
-    "ByteStorage": "uint8",
-    "BoolStorage": "bool",
-}
-
-# Whatever lies below these modules is a class of a network or of its training, kept as a record.
-_RECORD_MODULES = ("torch.nn.modules.", "ultralytics.", "models.", "pathlib.", "numpy.")
-_RECORD_NAMES = {"numpy.ndarray", "numpy.dtype", "pathlib.PosixPath", "pathlib.WindowsPath"}
-
-_MARK = object()
-
-
-def brief(value: object) -> str:
-    """A value for an error text. Never its whole repr: a small pickle may have an endless one."""
-    if isinstance(value, str):
-        return repr(value[:60])
-    if value is None or isinstance(value, (bool, float, Name)):
-        return str(value)[:80]
-    if isinstance(value, int) and abs(value) < 2**64:
-        return str(value)
-    if isinstance(value, (tuple, list, dict)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"
-
-
-def _integers(values: object, what: str) -> tuple[int, ...]:
-    if isinstance(values, (tuple, list)) and all(type(value) is int for value in values):
-        return tuple(values)
-    raise PickleError(f"{what} must be a tuple of integers, got {brief(values)}")
-
-
-def _rebuild_tensor(arguments: Sequence[Any]) -> TensorReference:
-    if len(arguments) < 4 or not isinstance(arguments[0], StorageReference):
-        raise PickleError("a tensor must be made of storage, offset, shape and strides")
-    storage, offset, shape, strides = arguments[:4]
-    (offset,) = _integers((offset,), "a tensor's offset")
-    return TensorReference(
-        storage, offset, _integers(shape, "a tensor's shape"), _integers(strides, "its strides")
-    )
-
-
-def _first(arguments: Sequence[Any]) -> Any:
-    if not arguments:
-        raise PickleError("a parameter or size without a value")
-    return arguments[0]
-
-
-def _nothing(_: Sequence[Any]) -> None:
-    return None
-
-
-def _dictionary(arguments: Sequence[Any]) -> dict[Any, Any]:
-    result: dict[Any, Any] = {}
-    for pair in _first(arguments) if arguments else ():
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise PickleError("a dictionary must be made of pairs")
-        _set_item(result, pair[0], pair[1])
-    return result
-
-
-def _sequence(arguments: Sequence[Any]) -> tuple[Any, ...]:
-    values = _first(arguments) if arguments else ()
-    if not isinstance(values, (tuple, list)):
-        raise PickleError(f"a size or set must be made of a list, got {brief(values)}")
-    return tuple(values)
-
-
-# What a call becomes. `getattr` stores a method in old Ultralytics heads and fused layers, and
-# `_codecs.encode` is how protocol 2 stores bytes: neither carries anything that a network needs.
-_CALLS: dict[str, Callable[[Sequence[Any]], Any]] = {
-    "collections.OrderedDict": _dictionary,
-    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
-    "torch._utils._rebuild_parameter": _first,
-    "torch._utils._rebuild_parameter_with_state": _first,
-    "torch.Size": _sequence,
-    "__builtin__.set": _sequence,
-    "builtins.set": _sequence,
-    "__builtin__.getattr": _nothing,
-    "builtins.getattr": _nothing,
-    "_codecs.encode": _nothing,
-}
-
-
-def _is_storage(name: Name) -> bool:
-    return name.module == "torch" and name.name in STORAGE_DTYPES
-
-
-def _is_record(name: Name) -> bool:
-    return str(name) in _RECORD_NAMES or f"{name.module}.".startswith(_RECORD_MODULES)
-
-
-def _name(module: object, name: object) -> Name:
-    if not isinstance(module, str) or not isinstance(name, str):
-        raise PickleError("a class must be named by two strings")
-    result = Name(module, name)
-    if str(result) in _CALLS or _is_record(result) or _is_storage(result):
-        return result
-    raise PickleError(f"it names {str(result)[:120]!r}, which no pose checkpoint needs")
-
-
-def _call(callee: object, arguments: object) -> Any:
-    if not isinstance(callee, Name) or not isinstance(arguments, (tuple, list)):
-        raise PickleError(f"it calls {brief(callee)}, which is not a known class or function")
-    if str(callee) in _CALLS:
-        return _CALLS[str(callee)](arguments)
-    if _is_record(callee):
-        return Record(str(callee), {"arguments": tuple(arguments)} if arguments else {})
-    raise PickleError(f"it calls {callee}, which is not a function")
-
-
-def _build(target: object, state: object) -> None:
-    """Give attributes to a record. What else takes a state (an OrderedDict) does not need it."""
-    if not isinstance(target, Record):
-        return
-    for part in state if isinstance(state, tuple) else (state,):
-        if isinstance(part, dict):
-            target.attributes.update({str(key): value for key, value in part.items()})
-
-
-def _set_item(target: object, key: object, value: object) -> None:
-    if not isinstance(target, dict):
-        raise PickleError(f"it sets an item of {type(target).__name__}, expected a dictionary")
-    if not isinstance(key, (str, int, float, bool, bytes, type(None))):
-        raise PickleError(f"a key is a {type(key).__name__}, expected a string or a number")
-    target[key] = value
-
-
-def _extend(target: object, values: Sequence[object]) -> None:
-    if not isinstance(target, list):
-        raise PickleError(f"it appends to {type(target).__name__}, expected a list")
-    target.extend(values)
-
-
-def _storage(persistent_id: object) -> StorageReference:
-    match persistent_id:
-        case ("storage", Name() as kind, str(key), str(), int(numel)) if _is_storage(kind):
-            return StorageReference(STORAGE_DTYPES[kind.name], key, numel)
-    raise PickleError(
-        f"expected a storage ('storage', type, key, device, size), got {brief(persistent_id)}"
-    )
+_NOTHING = object()
+_SIGNED = struct.Struct("<i")
+_INDEX = struct.Struct("<I")
+_FLOAT = struct.Struct(">d")
 
 
 class _Machine:
-    """The stack, the memo and what each opcode does to them."""
+    """The stack, the memo and what each operation does to them."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: bytes | bytearray) -> None:
+        self.data = data
+        self.position = 0
         self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
+        self.groups: list[int] = []  # heights of the stack at which open groups begin
+        self.floor = 0  # the last of them: what lies below cannot be taken
+        self.memo: list[Any] = []
+        self.names: dict[tuple[object, object], Name] = {}
+        self.objects = 0
+        self.copied = 0
+
+    def run(self) -> Any:
+        data, end, operations = self.data, len(self.data), _OPERATIONS
+        while self.position < end:
+            code = data[self.position]
+            self.position += 1
+            if code == _STOP:
+                return self.pop()
+            operation = operations.get(code)
+            if operation is None:
+                raise PickleError(_describe_refused(code, self.position - 1))
+            operation(self)
+        raise PickleError("it ends without a result")
+
+    # Arguments
+
+    def take(self, count: int) -> bytes:
+        start = self.position
+        self.position = stop = start + count
+        if stop > len(self.data):
+            raise PickleError("it is cut: it ends within an operation")
+        return bytes(self.data[start:stop])
+
+    def skip_frame(self) -> None:
+        self.take(8)  # a length, for those who read from a stream
+
+    def take_byte(self) -> int:
+        position = self.position
+        if position >= len(self.data):
+            raise PickleError("it is cut: it ends within an operation")
+        self.position = position + 1
+        return self.data[position]
+
+    def take_integer(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "little")
+
+    def take_index(self) -> int:
+        position = self.position
+        if position + 4 > len(self.data):
+            raise PickleError("it is cut: it ends within an operation")
+        self.position = position + 4
+        index: int = _INDEX.unpack_from(self.data, position)[0]
+        return index
+
+    def take_line(self) -> str:
+        end = self.data.find(b"\n", self.position, self.position + MAX_NAME + 1)
+        if end < 0:
+            raise PickleError(f"it names something longer than {MAX_NAME} characters")
+        line = self.take(end - self.position)
+        self.position += 1
+        return line.decode("utf-8", "replace")
+
+    # The stack
 
     def pop(self) -> Any:
-        if not self.stack or self.stack[-1] is _MARK:
+        if len(self.stack) <= self.floor:
             raise PickleError("its stack runs empty")
         return self.stack.pop()
 
     def top(self) -> Any:
-        if not self.stack or self.stack[-1] is _MARK:
+        if len(self.stack) <= self.floor:
             raise PickleError("its stack runs empty")
         return self.stack[-1]
 
-    def pop_to_mark(self) -> list[Any]:
-        for position in range(len(self.stack) - 1, -1, -1):
-            if self.stack[position] is _MARK:
-                values = self.stack[position + 1 :]
-                del self.stack[position:]
-                return values
-        raise PickleError("it closes a group that was never opened")
+    def push_new(self, value: Any) -> None:
+        self.objects += 1
+        if self.objects > MAX_OBJECTS:
+            raise PickleError(f"it makes more than {MAX_OBJECTS} objects")
+        self.stack.append(value)
 
-    def pop_pairs(self) -> list[tuple[Any, Any]]:
-        values = self.pop_to_mark()
+    def open_group(self) -> None:
+        if len(self.groups) == MAX_GROUPS:
+            raise PickleError(f"it opens more than {MAX_GROUPS} groups within each other")
+        self.floor = len(self.stack)
+        self.groups.append(self.floor)
+
+    def close_group(self) -> list[Any]:
+        if not self.groups:
+            raise PickleError("it closes a group that was never opened")
+        start = self.groups.pop()
+        self.floor = self.groups[-1] if self.groups else 0
+        values = self.stack[start:]
+        del self.stack[start:]
+        return values
+
+    # The memo
+
+    def store(self, index: int) -> None:
+        value, memo = self.top(), self.memo
+        if index == len(memo):
+            memo.append(value)
+            return
+        if index > len(self.data):  # a pickle can never have stored so many
+            raise PickleError(f"it stores value {index}, more than it has bytes")
+        if index > len(memo):
+            memo.extend([_NOTHING] * (index + 1 - len(memo)))
+        memo[index] = value
+
+    def recall(self, index: int) -> None:
+        memo = self.memo
+        if index >= len(memo) or memo[index] is _NOTHING:
+            raise PickleError(f"it recalls value {index}, which was never stored")
+        self.stack.append(memo[index])
+
+    # Values
+
+    def push_text(self, size: int) -> None:
+        # A path may hold what is no proper text; nothing that matters does.
+        self.stack.append(self.take(size).decode("utf-8", "replace"))
+
+    def push_long(self) -> None:
+        size = self.take_byte()
+        if size > 16:
+            raise PickleError(f"it has an integer of {8 * size} bits, expected at most 128")
+        self.stack.append(int.from_bytes(self.take(size), "little", signed=True))
+
+    def push_tuple(self, size: int) -> None:
+        stack = self.stack
+        if len(stack) < self.floor + size:
+            raise PickleError("its stack runs empty")
+        values = tuple(stack[-size:])
+        del stack[-size:]
+        self.push_new(values)
+
+    def push_dictionary(self) -> None:
+        values = self.close_group()
+        self.push_new({})
+        self.set_items(values)
+
+    def append_all(self, values: list[Any]) -> None:
+        target = self.top()
+        if type(target) is not list:
+            raise PickleError(f"it appends to {type(target).__name__}, expected a list")
+        target.extend(values)
+
+    def set_items(self, values: list[Any]) -> None:
         if len(values) % 2:
             raise PickleError("a dictionary has a key without a value")
-        return list(zip(values[::2], values[1::2], strict=True))
+        target = self.top()
+        for index in range(0, len(values), 2):
+            set_item(target, values[index], values[index + 1])
 
-    def recall(self, index: Any) -> Any:
-        if index not in self.memo:
-            raise PickleError(f"it recalls value {index}, which was never stored")
-        return self.memo[index]
+    def set_one(self) -> None:
+        value, key = self.pop(), self.pop()
+        set_item(self.top(), key, value)
 
-    def step(self, opcode: str, argument: Any) -> None:
-        push = self.stack.append
-        match opcode:
-            case "PROTO" | "FRAME":
-                pass
-            case "MARK":
-                push(_MARK)
-            case "BINGET" | "LONG_BINGET" | "GET":
-                push(self.recall(argument))
-            case "BINPUT" | "LONG_BINPUT" | "PUT":
-                self.memo[argument] = self.top()
-            case "MEMOIZE":
-                self.memo[len(self.memo)] = self.top()
-            case "NONE":
-                push(None)
-            case "NEWTRUE":
-                push(True)
-            case "NEWFALSE":
-                push(False)
-            case "EMPTY_TUPLE":
-                push(())
-            case "EMPTY_LIST":
-                push([])
-            case "EMPTY_DICT":
-                push({})
-            case "TUPLE":
-                push(tuple(self.pop_to_mark()))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                values = [self.pop() for _ in range(int(opcode[-1]))]
-                push(tuple(reversed(values)))
-            case "LIST":
-                push(self.pop_to_mark())
-            case "DICT":
-                push(_dictionary([self.pop_pairs()]))
-            case "APPEND":
-                value = self.pop()
-                _extend(self.top(), [value])
-            case "APPENDS":
-                values = self.pop_to_mark()
-                _extend(self.top(), values)
-            case "SETITEM":
-                value, key = self.pop(), self.pop()
-                _set_item(self.top(), key, value)
-            case "SETITEMS":
-                pairs = self.pop_pairs()
-                for key, value in pairs:
-                    _set_item(self.top(), key, value)
-            case "GLOBAL":
-                push(_name(*argument.split(" ", 1)))
-            case "STACK_GLOBAL":
-                name, module = self.pop(), self.pop()
-                push(_name(module, name))
-            case "REDUCE" | "NEWOBJ":
-                arguments, callee = self.pop(), self.pop()
-                push(_call(callee, arguments))
-            case "BUILD":
-                state = self.pop()
-                _build(self.top(), state)
-            case "BINPERSID":
-                push(_storage(self.pop()))
-            case _:
-                raise PickleError(f"it uses the operation {opcode}, which no pose checkpoint needs")
+    # Classes and calls
+
+    def push_name(self, module: object, name: object) -> None:
+        key = (module, name) if isinstance(module, str) and isinstance(name, str) else (None, None)
+        found = self.names.get(key)
+        if found is None:
+            found = self.names[key] = checked_name(module, name)
+            if len(self.names) > MAX_NAMES:
+                raise PickleError(f"it names more than {MAX_NAMES} classes and functions")
+        self.stack.append(found)
+
+    def push_named_above(self) -> None:
+        name, module = self.pop(), self.pop()
+        self.push_name(module, name)
+
+    def push_call(self) -> None:
+        arguments, callee = self.pop(), self.pop()
+        self.push_new(call(callee, arguments))
+
+    def set_state(self) -> None:
+        """Give attributes to a record. What else takes a state (an OrderedDict) does not need it.
+
+        The record takes the very dictionary, so that many cannot copy a long one.
+        """
+        state, target = self.pop(), self.top()
+        if not isinstance(target, Record):
+            return
+        for part in state if type(state) is tuple and len(state) == 2 else (state,):
+            if type(part) is not dict:
+                continue  # the numbers of an array, for example
+            if target.attributes:
+                self.copied += len(part) + len(target.attributes)
+                if self.copied > len(self.data):
+                    raise PickleError("it gives states over and over")
+                target.attributes = {**target.attributes, **part}
+            else:
+                target.attributes = part
+
+    def check_version(self) -> None:
+        version = self.take_byte()
+        if not 2 <= version <= 5:
+            raise PickleError(f"it is of protocol {version}, expected 2 to 5")
 
 
-# Operations that only put their own argument on the stack.
-_LITERALS = {
-    *("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "FLOAT", "BINFLOAT"),
-    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "STRING", "BINSTRING", "SHORT_BINSTRING"),
+_Operation = Callable[[_Machine], None]
+
+# What is not here is refused. Those for text (protocols 0 and 1), out-of-band buffers, extension
+# codes and for taking values from the stack are not needed.
+_BY_NAME: dict[str, _Operation] = {
+    "PROTO": _Machine.check_version,
+    "FRAME": _Machine.skip_frame,
+    "MARK": _Machine.open_group,
+    # Single values
+    "NONE": lambda machine: machine.stack.append(None),
+    "NEWTRUE": lambda machine: machine.stack.append(True),
+    "NEWFALSE": lambda machine: machine.stack.append(False),
+    "BININT": lambda machine: machine.stack.append(_SIGNED.unpack(machine.take(4))[0]),
+    "BININT1": lambda machine: machine.stack.append(machine.take_byte()),
+    "BININT2": lambda machine: machine.stack.append(machine.take_integer(2)),
+    "LONG1": _Machine.push_long,
+    "BINFLOAT": lambda machine: machine.stack.append(_FLOAT.unpack(machine.take(8))[0]),
+    "SHORT_BINUNICODE": lambda machine: machine.push_text(machine.take_byte()),
+    "BINUNICODE": lambda machine: machine.push_text(machine.take_integer(4)),
+    "BINUNICODE8": lambda machine: machine.push_text(machine.take_integer(8)),
+    "SHORT_BINBYTES": lambda machine: machine.stack.append(machine.take(machine.take_byte())),
+    "BINBYTES": lambda machine: machine.stack.append(machine.take(machine.take_integer(4))),
+    "BINBYTES8": lambda machine: machine.stack.append(machine.take(machine.take_integer(8))),
+    # The memo
+    "BINGET": lambda machine: machine.recall(machine.take_byte()),
+    "LONG_BINGET": lambda machine: machine.recall(machine.take_index()),
+    "BINPUT": lambda machine: machine.store(machine.take_byte()),
+    "LONG_BINPUT": lambda machine: machine.store(machine.take_index()),
+    "MEMOIZE": lambda machine: machine.store(len(machine.memo)),
+    # Collections; a set is a list here
+    "EMPTY_TUPLE": lambda machine: machine.stack.append(()),
+    "TUPLE1": lambda machine: machine.push_tuple(1),
+    "TUPLE2": lambda machine: machine.push_tuple(2),
+    "TUPLE3": lambda machine: machine.push_tuple(3),
+    "TUPLE": lambda machine: machine.push_new(tuple(machine.close_group())),
+    "FROZENSET": lambda machine: machine.push_new(tuple(machine.close_group())),
+    "EMPTY_LIST": lambda machine: machine.push_new([]),
+    "EMPTY_SET": lambda machine: machine.push_new([]),
+    "LIST": lambda machine: machine.push_new(machine.close_group()),
+    "APPEND": lambda machine: machine.append_all([machine.pop()]),
+    "APPENDS": lambda machine: machine.append_all(machine.close_group()),
+    "ADDITEMS": lambda machine: machine.append_all(machine.close_group()),
+    "EMPTY_DICT": lambda machine: machine.push_new({}),
+    "DICT": _Machine.push_dictionary,
+    "SETITEM": _Machine.set_one,
+    "SETITEMS": lambda machine: machine.set_items(machine.close_group()),
+    # Classes, calls and storages
+    "GLOBAL": lambda machine: machine.push_name(machine.take_line(), machine.take_line()),
+    "STACK_GLOBAL": _Machine.push_named_above,
+    "REDUCE": _Machine.push_call,
+    "NEWOBJ": _Machine.push_call,
+    "BUILD": _Machine.set_state,
+    "BINPERSID": lambda machine: machine.push_new(storage(machine.pop())),
 }
 
+_CODES = {operation.name: ord(operation.code) for operation in pickletools.opcodes}
+_STOP = _CODES["STOP"]
+_OPERATIONS = {_CODES[name]: operation for name, operation in _BY_NAME.items()}
 
-def read_pickle(data: bytes) -> Any:
+
+def _describe_refused(code: int, position: int) -> str:
+    for name, known in _CODES.items():
+        if known == code:
+            return f"it uses the operation {name}, which no pose checkpoint needs"
+    return f"it is damaged: byte {position} is no operation"
+
+
+def read_pickle(data: bytes | bytearray) -> Any:
     """Turn a pickle into plain values, names, records and references to storages.
 
     Args:
         data: the pickle, at most `MAX_PICKLE_BYTES` long.
 
     Returns:
-        What the pickle describes, as dict, list, tuple, str, numbers, None, `Record` and
-        `TensorReference`. It may contain itself (a pickle may be cyclic): who walks it must count.
+        What the pickle describes, as dict, list, tuple, str, bytes, numbers, None, `Name`, `Record`
+        and `TensorReference`. It never contains itself, and has a size that can be walked and
+        written out.
 
     Raises:
         PickleError: it is damaged, too large, or names or does something that is not allowed.
     """
     if len(data) > MAX_PICKLE_BYTES:
         raise PickleError(f"it has {len(data)} bytes, expected at most {MAX_PICKLE_BYTES}")
-    machine = _Machine()
-    try:
-        for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name in _LITERALS:
-                machine.stack.append(argument)
-            elif opcode.name == "STOP":
-                return machine.pop()
-            else:
-                machine.step(opcode.name, argument)
-    except PickleError:
-        raise
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        # pickletools raises these, and nothing else, for bytes that are no pickle.
-        raise PickleError(f"it is damaged: {error}") from error
-    raise PickleError("it ends without a result")
+    result = _Machine(data).run()
+    _check_extent(result)
+    return result
+
+
+def _check_extent(value: Any) -> None:
+    """Refuse values that contain themselves, or that sharing makes endless when walked.
+
+    Depth first: a value's number of values is known when those of all its parts are.
+    """
+    open_now = -1
+    counts: dict[int, int] = {}
+    depth = 0
+    waiting = [value]
+    while waiting:
+        value = waiting[-1]
+        count = counts.get(id(value))
+        if count is None:
+            counts[id(value)] = open_now
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise PickleError(f"its values are nested more than {MAX_DEPTH} deep")
+            for part in _parts(value):
+                if type(part) in _CONTAINERS and part:
+                    found = counts.get(id(part))
+                    if found is None:
+                        waiting.append(part)
+                    elif found == open_now:
+                        raise PickleError(f"{brief(part)} contains itself")
+        else:
+            waiting.pop()
+            if count == open_now:
+                depth -= 1
+                counts[id(value)] = total = 1 + sum(
+                    counts.get(id(part), 1) if type(part) in _CONTAINERS else _weight(part)
+                    for part in _parts(value)
+                )
+                if total > MAX_WRITTEN:
+                    raise PickleError(
+                        f"it would be more than {MAX_WRITTEN} values or {MAX_TENSORS} tensors, "
+                        "were all that it shares written out"
+                    )
+
+
+_CONTAINERS = {dict, list, tuple, Record}
+
+
+def _weight(value: Any) -> int:
+    if type(value) is TensorReference:
+        return MAX_WRITTEN // MAX_TENSORS
+    return 1 + len(value) // 8 if type(value) in (str, bytes) else 1
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if type(value) is dict:
+        return value.values()
+    if type(value) is Record:
+        return (value.attributes,)
+    return value if type(value) in (list, tuple) else ()
+
+
+__all__ = [
+    "MAX_PICKLE_BYTES",
+    "STORAGE_DTYPES",
+    "Name",
+    "PickleError",
+    "Record",
+    "StorageReference",
+    "TensorReference",
+    "brief",
+    "read_pickle",
+]

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 import struct
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from pose_node.errors import CheckpointError
-from pose_node.models.checkpoint import MAX_SHARING, Checkpoint
-from pose_node.models.pickle_machine import StorageReference, TensorReference
+from pose_node.models.checkpoint import MAX_SHARING, MAX_WIDENING, Checkpoint
+from pose_node.models.pickle_machine import Record, StorageReference, TensorReference
 
 
-def write_archive(
-    path: Path,
-    members: dict[str, bytes],
-    *,
-    compression: int = zipfile.ZIP_STORED,
-) -> Path:
-    with zipfile.ZipFile(path, "w", compression) as archive:
+def write_archive(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
         for name, data in members.items():
             archive.writestr(name, data)
     return path
+
+
+PICKLE = pickle.dumps({}, 2)
 
 
 def numbers(*values: float) -> bytes:
@@ -92,8 +92,11 @@ def test_what_torch_saves_reads_the_same(tmp_path: Path) -> None:
         reference(shape=(-2, 3)),
         reference(shape=(10**9, 10**9), strides=(0, 0)),
         reference(shape=(6, 6), strides=(1, 0)),
+        reference(shape=(2, 2), strides=(1, 1)),
+        reference(shape=(2, 3), strides=(2, 1)),
         reference(shape=(2,)),
         reference(numel=-1),
+        reference(numel=2**70),
         reference(shape=(1,) * 9, strides=(1,) * 9),
         reference(shape=(2**62, 2**62)),
         reference(shape=(0, 2**70)),
@@ -115,30 +118,49 @@ def test_a_storage_of_another_size_is_refused(archive: Path) -> None:
             checkpoint.tensor(reference(key="9"))
 
 
-def test_one_storage_used_over_and_over_is_refused(archive: Path) -> None:
-    limit = archive.stat().st_size * MAX_SHARING
+@pytest.mark.parametrize(
+    ("used", "times"),
+    [
+        # As many numbers as memory is granted: twice the file.
+        (reference(), MAX_WIDENING),
+        # One number of the storage: the file would be read over and over.
+        (reference(shape=(), strides=()), MAX_SHARING),
+    ],
+)
+def test_one_storage_used_over_and_over_is_refused(
+    archive: Path, used: TensorReference, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pose_node.models.checkpoint.ALLOWANCE_BYTES", 0)
+    count = archive.stat().st_size * times // 24
     with Checkpoint(archive) as checkpoint:
-        for _ in range(limit // 6):
-            checkpoint.tensor(reference())
+        for _ in range(count):
+            checkpoint.tensor(used)
         with pytest.raises(CheckpointError, match="used many times over"):
-            checkpoint.tensor(reference())
+            checkpoint.tensor(used)
 
 
-PICKLE = pickle.dumps({}, 2)
+def test_any_byte_but_zero_is_true(tmp_path: Path) -> None:
+    """A bool that is neither 0 nor 1 would be undefined further on."""
+    members = {"m/data.pkl": PICKLE, "m/data/0": bytes([0, 1, 2, 255])}
+    whole = TensorReference(StorageReference("bool", "0", 4), 0, (4,), (1,))
+    with Checkpoint(write_archive(tmp_path / "m.pt", members)) as checkpoint:
+        tensor = checkpoint.tensor(whole)
+    assert tensor.dtype == torch.bool
+    assert tensor.tolist() == [False, True, True, True]
 
 
 @pytest.mark.parametrize(
     ("members", "text"),
     [
-        ({"m/data.pkl": PICKLE, "m/../../evil": b""}, "member outside itself"),
-        ({"m/data.pkl": PICKLE, "/etc/evil": b""}, "member outside itself"),
-        ({"m/data.pkl": PICKLE, "m\\evil": b""}, "member outside itself"),
         ({"m/data.pkl": PICKLE, "n/data.pkl": PICKLE}, "one member <name>/data.pkl .* found 2"),
         ({"m/version": b"3"}, "one member <name>/data.pkl .* found 0"),
         ({"a/b/data.pkl": PICKLE}, "one member <name>/data.pkl"),
         ({"m/data.pkl": PICKLE, "m/byteorder": b"big"}, "not little-endian"),
+        ({"m/data.pkl": PICKLE, "m/byteorder": b"littlest"}, "has 8 bytes, expected at most 6"),
+        ({"m/data.pkl": PICKLE, "m/constants.pkl": PICKLE}, "it is a TorchScript program"),
         ({"m/data.pkl": b"cos\nsystem\n."}, r"refused its pickle: it names 'os\.system'"),
-        ({"m/data.pkl": b"x" * 5_000_000}, "its pickle has 5000000 bytes"),
+        ({"m/data.pkl": b"x" * 5_000_000}, "'m/data.pkl' has 5000000 bytes"),
+        ({"m/data.pkl": PICKLE, "../evil": b""}, "member outside itself"),
     ],
 )
 def test_archives_that_torch_never_writes_are_refused(
@@ -150,59 +172,14 @@ def test_archives_that_torch_never_writes_are_refused(
     assert str(path) in str(error.value)
 
 
-def test_a_compressed_bomb_is_refused_unread(tmp_path: Path) -> None:
-    members = {"m/data.pkl": PICKLE, "m/data/0": bytes(50_000_000)}
-    path = write_archive(tmp_path / "bomb.pt", members, compression=zipfile.ZIP_DEFLATED)
-    with pytest.raises(CheckpointError, match="claim more bytes than the file has"):
-        Checkpoint(path)
-
-
-def test_a_compressed_member_is_refused(tmp_path: Path) -> None:
-    members = {"m/data.pkl": pickle.dumps("ab", 2), "m/data/0": bytes(range(256))}
-    path = write_archive(tmp_path / "m.pt", members, compression=zipfile.ZIP_DEFLATED)
-    with pytest.raises(CheckpointError, match="is compressed or encrypted"):
-        Checkpoint(path)
-
-
-def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "link.pt"
-    link = zipfile.ZipInfo("m/data/0")
-    link.external_attr = 0o120777 << 16
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("m/data.pkl", PICKLE)
-        archive.writestr(link, "/etc/passwd")
-    with pytest.raises(CheckpointError, match="symbolic link"):
-        Checkpoint(path)
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_member_given_twice_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "twice.pt"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name in ("m/data.pkl", "m/data/0", "m/data/0"):
-            archive.writestr(name, PICKLE)
-    with pytest.raises(CheckpointError, match="there twice"):
-        Checkpoint(path)
-
-
-def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pose_node.models.checkpoint.MAX_MEMBERS", 3)
-    members = {"m/data.pkl": PICKLE, **{f"m/data/{index}": b"" for index in range(3)}}
-    path = write_archive(tmp_path / "many.pt", members)
-    with pytest.raises(CheckpointError, match="has 4 members"):
-        Checkpoint(path)
-
-
 def test_files_that_are_no_archive(tmp_path: Path) -> None:
     text = tmp_path / "text.pt"
     text.write_text("not an archive")
-    damaged = tmp_path / "damaged.pt"
-    damaged.write_bytes(b"PK\x03\x04" + b" " * 1000)
     for path, reason in (
         (tmp_path / "missing.pt", "there is no such file"),
         (tmp_path, "it is not a file"),
+        (tmp_path / ("n" * 300), "[Nn]ame too long"),
         (text, "not a zip archive as torch.save writes it"),
-        (damaged, "damaged or cut archive; fetch or copy it again"),
     ):
         with pytest.raises(CheckpointError, match=reason) as error:
             Checkpoint(path)
@@ -226,20 +203,46 @@ def test_every_cut_and_every_flipped_byte_is_noticed_or_harmless(archive: Path) 
     assert refused > len(damaged) // 2
 
 
-def test_members_that_overlap_are_refused(tmp_path: Path) -> None:
-    """Many members that are the same bytes would let a small file fill the memory."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("m/data.pkl", PICKLE)
-        archive.writestr("m/data/0", bytes(10_000))
-        original = archive.getinfo("m/data/0")
-        for index in range(1, 50):
-            twin = zipfile.ZipInfo(f"m/data/{index}")
-            twin.header_offset, twin.CRC = original.header_offset, original.CRC
-            twin.file_size = twin.compress_size = original.file_size
-            archive.filelist.append(twin)
-            archive.NameToInfo[twin.filename] = twin
-    path = tmp_path / "overlap.pt"
-    path.write_bytes(buffer.getvalue())
-    with pytest.raises(CheckpointError, match="claim more bytes than the file has"):
-        Checkpoint(path)
+FIXTURES = [
+    *("ul_yolov8_tiny_pose.pt", "ul_yolo11_tiny_pose.pt", "ul_yolo11_tiny_pose_fused.pt"),
+    *("ul_yolo11_trainer_stripped.pt", "ul_yolo26_tiny_pose.pt"),
+    *("ul_yolo26_tiny_pose_fused_o2m.pt", "ul_yolo26_tiny_pose_fused_o2o.pt"),
+    *("y5_s6_tiny_pose.pt", "y5_s6_tiny_pose_slicefocus.pt", "y7_w6_tiny_pose.pt"),
+    "yx_tiny_human_pose.pth",
+]
+
+
+def references(value: Any) -> Iterator[TensorReference]:
+    """Every tensor of what a pickle describes."""
+    if isinstance(value, TensorReference):
+        yield value
+    elif isinstance(value, Record):
+        yield from references(value.attributes)
+    elif isinstance(value, (dict, list, tuple)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from references(part)
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_every_number_of_every_family_is_read(shared: Path, name: str) -> None:
+    path = shared / "fixtures" / name
+    with zipfile.ZipFile(path) as archive, Checkpoint(path) as checkpoint:
+        stored = {n.rpartition("/")[2]: n for n in archive.namelist() if "/data/" in n}
+        for wanted in references(checkpoint.content):
+            numbers = np.frombuffer(archive.read(stored[wanted.storage.key]), wanted.storage.dtype)
+            assert len(numbers) == wanted.storage.numel
+            steps = [stride * numbers.itemsize for stride in wanted.strides]
+            view = np.lib.stride_tricks.as_strided(numbers[wanted.offset :], wanted.shape, steps)
+            assert np.array_equal(checkpoint.tensor(wanted).numpy(), view)
+        used = {wanted.storage.key for wanted in references(checkpoint.content)}
+        assert used == stored.keys()
+
+
+def test_bare_weights_are_what_torch_reads(shared: Path) -> None:
+    path = shared / "fixtures/yx_tiny_human_pose.pth"
+    expected = torch.load(path, weights_only=True)["model"]
+    with Checkpoint(path) as checkpoint:
+        model = checkpoint.content["model"]
+        assert list(model) == list(expected)
+        for name, tensor in expected.items():
+            assert torch.equal(checkpoint.tensor(model[name]), tensor)
