@@ -15,16 +15,19 @@ PACKAGE = REPOSITORY / "pose_node"
 # From the bottom up. A module may import from lower layers and from its own.
 LAYERS = (
     ("errors", "poses", "progress", "process_settings", "output_files"),
+    ("installation", "plain_yaml"),
     ("image_headers", "skeletons"),
     ("imaging", "drawing", "camera_model"),
-    ("sources", "depth", "depth_images"),
+    ("sources", "depth", "depth_images", "exercise", "exercise_drawing"),
+    ("exercise_definitions",),
     ("playback",),
     ("models",),
     ("inference",),
     ("pipeline",),
     ("evaluation",),
     ("ros",),
-    ("cli", "commands", "__main__"),
+    ("arguments", "commands"),
+    ("evaluate_command", "cli", "__main__"),
 )
 ROS_PACKAGES = {
     *("rclpy", "builtin_interfaces", "rcl_interfaces", "lifecycle_msgs", "std_msgs", "std_srvs"),

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from pose_node.imaging import DEFAULT_MAX_PIXELS
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from rcl_interfaces.msg import ParameterDescriptor
     from rclpy.node import Node
 
@@ -43,108 +45,24 @@ class Rule:
     at_start: bool = False
 
 
-def _parameter(default: Any, description: str, **rule: Any) -> Any:
+def parameter(default: Any, description: str, **rule: Any) -> Any:
+    """A field of `Parameters`: its default and the rest of its `Rule`."""
     return field(default=default, metadata={"rule": Rule(description, **rule)})
 
 
 @dataclass(frozen=True)
-class NodeParameters:
-    """The parameters of one node; refuses wrong values with a ValueError that says what is right.
+class Parameters:
+    """The parameters of a node; refuses wrong values with a ValueError that says what is right.
 
-    All may change while the node runs and hold from the next frame on, except those whose
-    description says otherwise.
+    Every field of a subclass is made by `parameter`. All may change while the node runs and hold
+    from the next frame on, except those whose description says otherwise.
     """
-
-    model: str = _parameter(
-        "yolo11n-pose",
-        "Name of a model that `pose-node fetch` has put in the cache, or the path of a model file.",
-        pattern=r".+",
-        expected="a name or a path",
-        fixed=True,
-    )
-    device: str = _parameter(
-        "auto",
-        "Where the network runs: auto (CUDA if there, else the CPU), cpu, cuda or cuda:N.",
-        pattern=r"auto|cpu|cuda(:\d+)?",
-        expected="auto, cpu, cuda or cuda:N",
-        fixed=True,
-    )
-    half: bool = _parameter(
-        False, "Compute in 16-bit floating point; faster on most GPUs.", fixed=True
-    )
-    image_size: int = _parameter(
-        640,
-        "Longer side of the network's input, pixels; larger finds smaller people and takes longer.",
-        minimum=32,
-        maximum=4096,
-        step=32,
-        fixed=True,
-    )
-    auto_fetch: bool = _parameter(
-        False, "Download a known model that is not in the cache, when configuring.", fixed=True
-    )
-    cameras: tuple[str, ...] = _parameter(
-        ("",),
-        "Names of the cameras; each has its topics under its name, and all share one network. "
-        "The empty name stands for a single camera without prefix.",
-        pattern=r"([A-Za-z_]\w*(/[A-Za-z_]\w*)*)?",
-        expected="names of letters, digits and underscores, parts joined by /, such as front",
-        fixed=True,
-    )
-    image_transport: str = _parameter(
-        "raw",
-        "Which images to receive: raw (topic image_raw) or compressed (image_raw/compressed).",
-        pattern=r"raw|compressed",
-        expected="raw or compressed",
-        fixed=True,
-    )
-    max_image_pixels: int = _parameter(
-        DEFAULT_MAX_PIXELS,
-        "Images with more pixels are refused unread.",
-        minimum=1,
-        maximum=2**31 - 1,
-    )
-    score_threshold: float = _parameter(
-        0.3, "People with a lower score are not reported.", minimum=0.0, maximum=1.0
-    )
-    iou_threshold: float = _parameter(
-        0.65,
-        "Of two boxes that overlap more than this (intersection over union), the better stays.",
-        minimum=0.0,
-        maximum=1.0,
-    )
-    max_people: int = _parameter(
-        100, "At most so many people per image, the best ones.", minimum=1, maximum=1000
-    )
-    draw_keypoint_threshold: float = _parameter(
-        0.5,
-        "Keypoints with a lower score are not drawn; the messages always hold all of them.",
-        minimum=0.0,
-        maximum=1.0,
-    )
-    annotated_jpeg_quality: int = _parameter(
-        80, "Quality of image_annotated/compressed.", minimum=1, maximum=100
-    )
-    diagnostics_period: float = _parameter(
-        1.0, "Seconds between two reports on /diagnostics.", minimum=0.1, maximum=60.0
-    )
-    autostart: bool = _parameter(
-        True, "Configure and activate without being asked (lifecycle).", at_start=True
-    )
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             _check(item.name, getattr(self, item.name), item.default, item.metadata["rule"])
-        if len(set(self.cameras)) != len(self.cameras) or not self.cameras:
-            raise ValueError(
-                f"cameras must be different names, at least one, got {list(self.cameras)}"
-            )
-        if "" in self.cameras and len(self.cameras) > 1:
-            raise ValueError(
-                f"cameras must all have a name if there are several, got {list(self.cameras)}"
-            )
 
-    def changed(self, values: dict[str, Any], *, active: bool) -> NodeParameters:
+    def changed(self, values: dict[str, Any], *, active: bool) -> Self:
         """A copy with new values.
 
         Args:
@@ -154,11 +72,11 @@ class NodeParameters:
         Raises:
             ValueError: a value is wrong, or may not change now.
         """
-        names = {item.name for item in dataclasses.fields(self)}
+        defaults = {item.name: item.default for item in dataclasses.fields(self)}
         known = {
-            name: _to_names(value) if name == "cameras" else value
+            name: _to_names(value) if isinstance(defaults[name], tuple) else value
             for name, value in values.items()
-            if name in names
+            if name in defaults
         }
         new = dataclasses.replace(self, **known)
         if active and new.fixed_values() != self.fixed_values():
@@ -179,7 +97,7 @@ class NodeParameters:
         }
 
     @classmethod
-    def declare(cls, node: Node) -> NodeParameters:
+    def declare(cls, node: Node) -> Self:
         """Declare all parameters on a node, with description and range, and read them.
 
         Raises:
@@ -191,11 +109,104 @@ class NodeParameters:
         for item in dataclasses.fields(cls):
             default = list(item.default) if isinstance(item.default, tuple) else item.default
             try:
-                parameter = node.declare_parameter(item.name, default, _descriptor(item))
+                declared = node.declare_parameter(item.name, default, _descriptor(item))
             except (InvalidParameterTypeException, InvalidParameterValueException) as error:
                 raise ValueError(f"{describe(item)}: {error}") from error
-            values[item.name] = parameter.value
+            values[item.name] = declared.value
         return cls().changed(values, active=False)
+
+
+@dataclass(frozen=True)
+class NodeParameters(Parameters):
+    """The parameters of the pose node."""
+
+    model: str = parameter(
+        "yolo11n-pose",
+        "Name of a model that `pose-node fetch` has put in the cache, or the path of a model file.",
+        pattern=r".+",
+        expected="a name or a path",
+        fixed=True,
+    )
+    device: str = parameter(
+        "auto",
+        "Where the network runs: auto (CUDA if there, else the CPU), cpu, cuda or cuda:N.",
+        pattern=r"auto|cpu|cuda(:\d+)?",
+        expected="auto, cpu, cuda or cuda:N",
+        fixed=True,
+    )
+    half: bool = parameter(
+        False, "Compute in 16-bit floating point; faster on most GPUs.", fixed=True
+    )
+    image_size: int = parameter(
+        640,
+        "Longer side of the network's input, pixels; larger finds smaller people and takes longer.",
+        minimum=32,
+        maximum=4096,
+        step=32,
+        fixed=True,
+    )
+    auto_fetch: bool = parameter(
+        False, "Download a known model that is not in the cache, when configuring.", fixed=True
+    )
+    cameras: tuple[str, ...] = parameter(
+        ("",),
+        "Names of the cameras; each has its topics under its name, and all share one network. "
+        "The empty name stands for a single camera without prefix.",
+        pattern=r"([A-Za-z_]\w*(/[A-Za-z_]\w*)*)?",
+        expected="names of letters, digits and underscores, parts joined by /, such as front",
+        fixed=True,
+    )
+    image_transport: str = parameter(
+        "raw",
+        "Which images to receive: raw (topic image_raw) or compressed (image_raw/compressed).",
+        pattern=r"raw|compressed",
+        expected="raw or compressed",
+        fixed=True,
+    )
+    max_image_pixels: int = parameter(
+        DEFAULT_MAX_PIXELS,
+        "Images with more pixels are refused unread.",
+        minimum=1,
+        maximum=2**31 - 1,
+    )
+    score_threshold: float = parameter(
+        0.3, "People with a lower score are not reported.", minimum=0.0, maximum=1.0
+    )
+    iou_threshold: float = parameter(
+        0.65,
+        "Of two boxes that overlap more than this (intersection over union), the better stays.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    max_people: int = parameter(
+        100, "At most so many people per image, the best ones.", minimum=1, maximum=1000
+    )
+    draw_keypoint_threshold: float = parameter(
+        0.5,
+        "Keypoints with a lower score are not drawn; the messages always hold all of them.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    annotated_jpeg_quality: int = parameter(
+        80, "Quality of image_annotated/compressed.", minimum=1, maximum=100
+    )
+    diagnostics_period: float = parameter(
+        1.0, "Seconds between two reports on /diagnostics.", minimum=0.1, maximum=60.0
+    )
+    autostart: bool = parameter(
+        True, "Configure and activate without being asked (lifecycle).", at_start=True
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.cameras)) != len(self.cameras) or not self.cameras:
+            raise ValueError(
+                f"cameras must be different names, at least one, got {list(self.cameras)}"
+            )
+        if "" in self.cameras and len(self.cameras) > 1:
+            raise ValueError(
+                f"cameras must all have a name if there are several, got {list(self.cameras)}"
+            )
 
 
 def describe(item: dataclasses.Field[Any]) -> str:
@@ -225,10 +236,10 @@ def to_yaml() -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_markdown() -> str:
+def to_markdown(parameters: type[Parameters] = NodeParameters) -> str:
     """The table of parameters for the README."""
     lines = ["| parameter | default | meaning |", "|---|---|---|"]
-    for item in dataclasses.fields(NodeParameters):
+    for item in dataclasses.fields(parameters):
         rule: Rule = item.metadata["rule"]
         accepted = describe(item).removeprefix(f"{item.name} ").strip("()").replace("|", "\\|")
         default = _yaml_value(item.default)
