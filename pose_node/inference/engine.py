@@ -107,12 +107,14 @@ class PoseEngine:
         classes: Sequence[int | str] | None = None,
         skeleton: Skeleton | str | os.PathLike[str] | None = None,
         end_to_end: bool | None = None,
+        onnx_layout: str | None = None,
         backend: str = "torch",
     ) -> PoseEngine:
         """Load a model and prepare it for a device.
 
         Args:
-            model: a file, or the name of a model that ``pose-node fetch`` has put in the cache.
+            model: a file (checkpoint, native, ``.onnx``, OpenVINO's ``.xml``), or the name of a
+                model that ``pose-node fetch`` has put in the cache.
             device: "auto" (an NVIDIA GPU if there is one, else the CPU), "cpu", "cuda", "cuda:N".
             half: compute in float16; on NVIDIA GPUs only.
             image_size: longer side of the network's input in pixels, a multiple of its stride.
@@ -125,7 +127,9 @@ class PoseEngine:
             end_to_end: of models with two kinds of branches (YOLO26), use those that need no
                 suppression of duplicates (True) or the others (False); None takes what the model's
                 authors recommend.
-            backend: "torch", the only one so far.
+            onnx_layout: how the outputs of an exported network are laid out, where it does not say
+                so; a name of `pose_node.inference.onnx_layouts.LAYOUT_NAMES`.
+            backend: "torch", the only one so far; exported networks bring their own.
 
         Raises:
             CheckpointError: the model is not there, damaged, of a foreign kind or hostile, or has
@@ -146,7 +150,9 @@ class PoseEngine:
             skeleton = load_skeleton(skeleton)
         path = resolve_model(model)
         return cls(
-            prepare_network(path, device=chosen, half=half, end_to_end=end_to_end),
+            prepare_network(
+                path, device=chosen, half=half, end_to_end=end_to_end, onnx_layout=onnx_layout
+            ),
             device=chosen,
             half=half,
             image_size=image_size,

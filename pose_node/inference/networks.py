@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pose_node.models import load_network
+from pose_node.errors import CheckpointError
+from pose_node.models import PoseNetwork, load_network
 from pose_node.models.preprocessing import Preprocessing
 
 
@@ -26,12 +27,23 @@ class Network(Protocol):
         end_to_end: whether the rows need no suppression of duplicates.
     """
 
-    stride: int
-    input_size: tuple[int, int] | None
-    num_keypoints: int
-    keypoint_dimensions: int
-    num_classes: int
-    class_names: tuple[str, ...]
+    @property
+    def stride(self) -> int: ...
+
+    @property
+    def input_size(self) -> tuple[int, int] | None: ...
+
+    @property
+    def num_keypoints(self) -> int: ...
+
+    @property
+    def keypoint_dimensions(self) -> int: ...
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
 
     @property
     def preprocessing(self) -> Preprocessing: ...
@@ -46,20 +58,65 @@ class Network(Protocol):
         """Raw maps to (B, A, 4 + classes + K * dimensions) in input pixels."""
 
 
+EXPORTED_SUFFIXES = (".onnx", ".xml")
+"""Files that another program runs: ONNX, by ONNX Runtime, and OpenVINO's own format."""
+
+
 def prepare_network(
-    path: Path, *, device: torch.device, half: bool = False, end_to_end: bool | None = None
+    path: Path,
+    *,
+    device: torch.device,
+    half: bool = False,
+    end_to_end: bool | None = None,
+    onnx_layout: str | None = None,
 ) -> Network:
     """Load a network and make it fast on a device.
 
     Args:
-        path: the file.
+        path: a checkpoint, a native file, or an exported network (``.onnx``, ``.xml``).
         device: where it is to run.
-        half: compute in float16; on NVIDIA GPUs only.
+        half: compute in float16; on NVIDIA GPUs only, and not for exported networks.
         end_to_end: see `pose_node.models.load_network`.
+        onnx_layout: how the outputs of an exported network are laid out, where it does not say so;
+            a name of `pose_node.inference.onnx_layouts.LAYOUT_NAMES`.
 
     Raises:
         CheckpointError: the file cannot be read, or does not go with `end_to_end`.
+        PoseNodeError: the package that runs it is missing.
+        ValueError: `half` or `onnx_layout` does not go with the file.
     """
+    if path.suffix in EXPORTED_SUFFIXES:
+        if half:
+            raise ValueError(
+                f"half does not go with {path.name}: the precision of an exported network is fixed "
+                "in its file; unset half"
+            )
+        network = _load_exported(path, device, onnx_layout)
+        if end_to_end not in (None, network.end_to_end):
+            raise CheckpointError(
+                f"cannot read {path}: how its people come out was fixed when it was exported, so "
+                f"end_to_end must be {network.end_to_end} or left out"
+            )
+        return network
+    if onnx_layout is not None:
+        raise ValueError(f"onnx_layout is for exported networks, {path.name} is none; leave it out")
+    return _load_torch(path, device, half, end_to_end)
+
+
+def _load_exported(path: Path, device: torch.device, layout: str | None) -> Network:
+    # The packages that run them are optional.
+    if path.suffix == ".xml":
+        from pose_node.inference.openvino_network import load_openvino
+
+        return load_openvino(path, device=device, layout=layout)
+    from pose_node.inference.onnx_network import load_onnx
+
+    return load_onnx(path, device=device, layout=layout)
+
+
+def _load_torch(
+    path: Path, device: torch.device, half: bool, end_to_end: bool | None
+) -> PoseNetwork:
     network = load_network(path, end_to_end=end_to_end).fuse()
     network.to(device, torch.float16 if half else torch.float32)
     # Convolutions run fastest with the channels of a pixel side by side, on CPU and GPU alike.
