@@ -82,7 +82,7 @@ def test_what_torch_writes_without_checksums_is_read(path: Path) -> None:
 
 
 def test_a_checksum_is_checked(path: Path) -> None:
-    archive = opened(path, SMALL.replace(b"abc", b"abd", 1))
+    archive = opened(path, SMALL.replace(b"abc", b"abx", 1))
     with pytest.raises(ArchiveError, match=r"'m/data\.pkl' is damaged: its checksum is another"):
         archive.read("m/data.pkl")
     archive.close()

@@ -75,6 +75,10 @@ def test_writing_fails_with_the_reason_and_leaves_nothing(
     [
         ({"pose_node": "99"}, "no pose_node description of version 1"),
         ({"description": "{"}, "cannot read"),
+        ({"description": "[" * 500_000}, "recursion"),
+        ({"description": '{"family": NaN}'}, "holds the number NaN"),
+        ({"description": '{"family": -1e999}'}, "holds the number -1e999"),
+        ({"description": '{"family": 1' + "0" * 5000 + "}"}, "holds the number 1000000"),
         ({"description": "[]"}, "expected a description"),
         ({"description": '{"family": "x", "class_names": [], "layers": []}'}, "not a pose head"),
         ({"description": '{"family": "x", "class_names": [], "layers": [1]}'}, "expected a layer"),
@@ -86,6 +90,9 @@ def test_a_wrong_header_is_refused(native: Path, change: dict[str, str], text: s
     with pytest.raises(CheckpointError, match=text) as error:
         load_network(native)
     assert str(native) in str(error.value)
+
+
+FLAT = {"kind": "Sequential", "parts": {str(index): {"kind": "SiLU"} for index in range(20)}}
 
 
 def edited(description: Any, path: list[Any], value: Any) -> Any:
@@ -103,6 +110,19 @@ def edited(description: Any, path: list[Any], value: Any) -> Any:
         (["layers", 0, "inputs"], ["x"], "reads layers"),
         (["layers", 0, "block", "kind"], "System", "'System', which is unknown"),
         (["layers", 0, "block"], 7, "expected a module"),
+        (["layers", 0, "block"], {"kind": "MaxPool2d"}, "lacks 'padding'|cannot be built"),
+        (["layers", 10, "block"], {"kind": "Upsample"}, "lacks 'mode'"),
+        (
+            ["layers", 0, "block"],
+            {
+                "kind": "Sequential",
+                "parts": {
+                    str(i): {"kind": "Sequential", "parts": {str(j): FLAT for j in range(32)}}
+                    for i in range(32)
+                },
+            },
+            "more than 20000 modules",
+        ),
         (["layers", 0, "block", "settings"], {"no": 1}, "cannot be built"),
         (
             ["layers", 0, "block", "parts", "conv", "settings", "out_channels"],
@@ -165,9 +185,65 @@ def test_missing_and_misshapen_weights_are_refused(native: Path) -> None:
         load_network(native)
 
 
-def test_damage_is_refused(native: Path) -> None:
-    native.write_bytes(native.read_bytes()[:1000])
+def test_a_file_without_a_description_is_refused(native: Path) -> None:
+    weights, metadata = contents(native)
+    save_file(weights, native, {"pose_node": metadata["pose_node"]})
+    with pytest.raises(CheckpointError, match="no pose_node description"):
+        load_network(native)
+
+
+def test_a_loaded_network_does_not_depend_on_its_file(native: Path) -> None:
+    loaded = load_network(native)
+    before = {name: tensor.clone() for name, tensor in loaded.state_dict().items()}
+    with native.open("r+b") as file:  # as a copy over it would
+        file.seek(-1000, 2)
+        file.write(b"\xff" * 1000)
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_types_that_are_never_written_are_refused(native: Path) -> None:
+    """One byte could become four."""
+    weights, metadata = contents(native)
+    name = "model.0.conv.weight"
+    for dtype in (torch.uint8, torch.bool, torch.float8_e4m3fn):
+        save_file({**weights, name: torch.zeros(3).to(dtype)}, native, metadata)
+        with pytest.raises(CheckpointError, match=f"'{name}' is of type .*, expected F64, F32"):
+            load_network(native)
+
+
+def with_header(native: Path, length: int) -> Path:
+    native.write_bytes(length.to_bytes(8, "little") + native.read_bytes()[8:])
+    return native
+
+
+def test_damage_is_refused(native: Path, tmp_path: Path) -> None:
+    whole = native.read_bytes()
+    for length in (0, 7, 8, 1000):
+        native.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match="it is damaged: it is shorter than its header"):
+            load_network(native)
+    native.write_bytes(whole[:-1])
     with pytest.raises(CheckpointError, match="it is damaged"):
+        load_network(native)
+    with pytest.raises(CheckpointError, match="it is damaged: it is shorter than its header"):
+        load_network(with_header(native, 1 << 63))
+    folder = tmp_path / "folder.safetensors"
+    folder.mkdir()
+    with pytest.raises(CheckpointError, match="it is not a file"):
+        load_network(folder)
+    with pytest.raises(CheckpointError, match=r"[Nn]ame too long"):
+        load_network(tmp_path / ("n" * 300 + ".safetensors"))
+
+
+def test_too_much_is_refused_unread(native: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pose_node.models.native.MAX_HEADER_BYTES", 1000)
+    with pytest.raises(
+        CheckpointError, match=r"its header has [0-9]+ bytes, expected at most 1000"
+    ):
+        load_network(native)
+    monkeypatch.setattr("pose_node.models.native.MAX_FILE_BYTES", 2000)
+    with pytest.raises(CheckpointError, match=r"it has [0-9]+ bytes, expected at most 2000"):
         load_network(native)
 
 
