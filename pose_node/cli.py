@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from pose_node import PoseNodeError, __version__
-from pose_node.commands import convert_model, evaluate, fetch, list_models, model_info
+from pose_node.arguments import texts
+from pose_node.commands import convert_model, fetch, list_models, model_info
+from pose_node.evaluate_command import add_evaluate
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -87,7 +89,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pose-node",
-        **_texts(
+        **texts(
             "People in camera images: YOLO-Pose networks for ROS 2.",
             "pose-node fetch yolo11n-pose",
             "pose-node demo",
@@ -101,24 +103,15 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=f"{summary} (ROS 2)")  # for the list; main() runs them
     _add_fetch(commands)
     _add_models(commands)
-    _add_evaluate(commands)
+    add_evaluate(commands)
     return parser
-
-
-def _texts(description: str, *examples: str) -> dict[str, Any]:
-    """What a parser says above and below its arguments."""
-    return {
-        "description": description,
-        "epilog": "examples:\n" + "\n".join(f"  {example}" for example in examples),
-        "formatter_class": argparse.RawDescriptionHelpFormatter,
-    }
 
 
 def _add_fetch(commands: Any) -> None:
     parser = commands.add_parser(
         "fetch",
         help="download a model by name",
-        **_texts(
+        **texts(
             "Download a model, or the sample video, into the cache ($XDG_CACHE_HOME/pose_node, by "
             "default\n~/.cache/pose_node). Every file is checked against its SHA-256. Running it "
             "again completes\na download that was cut, and does nothing when the file is there.",
@@ -145,7 +138,7 @@ def _add_models(commands: Any) -> None:
     parser = commands.add_parser(
         "models",
         help="list, inspect and convert models",
-        **_texts(
+        **texts(
             "List the known models, look into a model file, or convert one to the native format.",
             "pose-node models",
             "pose-node models info yolo11n-pose",
@@ -182,46 +175,6 @@ def _add_models(commands: Any) -> None:
     convert.set_defaults(command=convert_model)
 
 
-def _add_evaluate(commands: Any) -> None:
-    parser = commands.add_parser(
-        "evaluate",
-        help="COCO keypoint statistics of a model",
-        **_texts(
-            "Run a model over annotated images and print the ten COCO keypoint statistics. The "
-            "defaults are\nthose with which results are published.",
-            "pose-node evaluate --model yolo11n-pose --images val2017 \\",
-            "    --annotations person_keypoints_val2017.json --json result.json",
-        ),
-    )
-    parser.add_argument("--model", required=True, help="a file, or the name of a fetched model")
-    parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="their folder")
-    parser.add_argument(
-        "--annotations", required=True, type=Path, metavar="JSON", help="COCO keypoint annotations"
-    )
-    parser.add_argument(
-        "--json", type=Path, metavar="OUT", help="also write the result, with all settings"
-    )
-    number: dict[str, Any] = {"type": float, "metavar": "X"}
-    parser.add_argument(
-        "--score-threshold", default=0.001, help="people at or below are dropped (0.001)", **number
-    )
-    parser.add_argument(
-        "--iou-threshold", default=0.7, help="boxes overlapping more are one person (0.7)", **number
-    )
-    count: dict[str, Any] = {"type": _positive, "metavar": "N"}
-    parser.add_argument(
-        "--max-people", default=300, help="of an image (300); COCO counts the best 20", **count
-    )
-    parser.add_argument(
-        "--image-size", default=640, help="longer side of the network's input (640)", **count
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
-    parser.add_argument("--half", action="store_true", help="compute in float16, on a GPU")
-    parser.add_argument("--batch-size", default=8, help="images at once (8)", **count)
-    parser.add_argument("--limit", help="only the first N images", **count)
-    parser.set_defaults(command=evaluate, parser=parser)
-
-
 def _add_activation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--activation",
@@ -236,13 +189,6 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON for a program"
     )
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
-    return value
 
 
 # --- ROS ----------------------------------------------------------------------------------------

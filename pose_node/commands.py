@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pose_node import PoseNodeError, __version__
+from pose_node import PoseNodeError
 from pose_node.models.catalog import KNOWN_FILES, KNOWN_MODELS, KnownModel, find, licence_note
 from pose_node.models.fetch import (
     cached_model_path,
@@ -21,11 +21,10 @@ from pose_node.models.fetch import (
     known_digest,
     resolve_model,
 )
-from pose_node.process_settings import tune_process
 from pose_node.progress import ProgressLine
 
 if TYPE_CHECKING:
-    from pose_node.evaluation import Evaluation
+    pass
 
 
 def fetch(options: argparse.Namespace) -> int:
@@ -81,7 +80,7 @@ def list_models(options: argparse.Namespace) -> int:
         )
         for model in KNOWN_MODELS.values()
     ]
-    _print_table(rows, right_aligned={3, 4, 5})
+    print_table(rows, right_aligned={3, 4, 5})
     sources: dict[str, list[str]] = {}
     for model in KNOWN_MODELS.values():
         families = sources.setdefault(model.accuracy_source, [])
@@ -156,55 +155,8 @@ def convert_model(options: argparse.Namespace) -> int:
     return 0
 
 
-# --- Evaluation ---------------------------------------------------------------------------------
-
-
-def evaluate(options: argparse.Namespace) -> int:
-    """Print the COCO keypoint statistics of a model."""
-    tune_process()  # before torch is imported
-    from pose_node import PoseEngine
-    from pose_node.evaluation import AnnotatedImages, evaluate_engine, write_json
-
-    model_path = resolve_model(options.model)
-    data = AnnotatedImages.open(options.images, options.annotations, limit=options.limit)
-    settings = {
-        name: getattr(options, name)
-        for name in ("image_size", "score_threshold", "iou_threshold", "max_people", "half")
-    }
-    try:
-        engine = PoseEngine.load(model_path, device=options.device, **settings)
-    except ValueError as error:  # a setting out of its range
-        options.parser.error(str(error))
-    with ProgressLine(f"evaluating {engine.model_name}", unit="images") as progress:
-        result = evaluate_engine(engine, data, batch_size=options.batch_size, progress=progress)
-    _print_evaluation(result)
-    if options.json is not None:
-        facts = {
-            "model": engine.model_name,
-            "model_sha256": file_digest(model_path),
-            **result.to_json(),
-            "settings": {**settings, "batch_size": options.batch_size, "limit": options.limit},
-            "annotations": options.annotations.name,
-            "device": engine.device_description,
-            "pose_node": __version__,
-        }
-        write_json(options.json, facts)
-    return 0
-
-
-def _print_evaluation(result: Evaluation) -> None:
-    _print_table(
-        [tuple(result.statistics), tuple(f"{value:.3f}" for value in result.statistics.values())],
-        right_aligned=set(range(len(result.statistics))),
-    )
-    stages = ", ".join(f"{name} {ms:.1f}" for name, ms in result.stage_milliseconds.items())
-    print(
-        f"\n{result.images} images, {result.annotated_people} people annotated, "
-        f"{result.found_people} found, {result.seconds:.1f} s; ms for an image: {stages}"
-    )
-
-
-def _print_table(rows: Sequence[tuple[str, ...]], *, right_aligned: set[int]) -> None:
+def print_table(rows: Sequence[tuple[str, ...]], *, right_aligned: set[int]) -> None:
+    """Print rows of text in columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (

@@ -154,14 +154,25 @@ def image_png(image: np.ndarray) -> bytes:
     return content.tobytes()
 
 
-def _figure(x_label: str, y_label: str) -> tuple[Any, Any]:
+def require_matplotlib() -> None:
+    """See that matplotlib can be imported; better asked before hours of work than after.
+
+    Raises:
+        SourceError: it is not installed.
+    """
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise SourceError(
             f"figures need matplotlib ({error}); install it: pip install 'pose-node[evaluate]'"
         ) from error
+
+
+def _figure(x_label: str, y_label: str) -> tuple[Any, Any]:
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 5), layout="constrained")
     FigureCanvasAgg(figure)  # no window, no global state
     axes = figure.add_subplot()

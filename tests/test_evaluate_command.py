@@ -1,0 +1,130 @@
+"""`pose-node evaluate`: several models, tables, figures, other skeletons."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pose_node import cli
+from pose_node.evaluation.tables import markdown_table
+from pose_node.poses import COCO17
+
+pytest.importorskip("pycocotools", reason="pycocotools missing: pip install pycocotools")
+pytest.importorskip("matplotlib", reason="matplotlib missing: pip install matplotlib")
+
+TINY = "fixtures/ul_yolo11_tiny_pose.pt"
+FUSED = "fixtures/ul_yolo11_tiny_pose_fused.pt"
+
+
+@pytest.fixture
+def annotated(tmp_path: Path) -> list[str]:
+    """The arguments that name two images with one annotated person each."""
+    keypoints = np.stack([np.arange(17) * 2 + 10, np.arange(17) * 2 + 9, np.full(17, 2)], axis=1)
+    images, people = [], []
+    for number in (1, 2):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((64, 64, 3), 90, np.uint8))
+        images.append({"id": number, "file_name": f"{number}.png", "width": 64, "height": 64})
+        people.append(
+            {"id": number, "image_id": number, "category_id": 1, "bbox": [5, 5, 50, 50]}
+            | {"keypoints": keypoints.ravel().tolist(), "area": 1100}
+        )
+    category = {"id": 1, "name": "person", "keypoints": COCO17.keypoint_names}
+    file = tmp_path / "annotations.json"
+    file.write_text(json.dumps({"images": images, "annotations": people, "categories": [category]}))
+    settings = ["--device", "cpu", "--image-size", "64", "--score-threshold", "0.2"]
+    return ["--images", str(tmp_path), "--annotations", str(file), *settings]
+
+
+def test_two_models_make_one_table_and_figures(
+    shared: Path, tmp_path: Path, annotated: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, table, figures = tmp_path / "out.json", tmp_path / "table.md", tmp_path / "figures"
+    arguments = ["evaluate", "--model", str(shared / TINY), "--model", str(shared / FUSED)]
+    outputs = ["--json", str(out), "--markdown", str(table), "--figures", str(figures)]
+    assert cli.main([*arguments, *annotated, *outputs]) == 0
+    names = ["ul_yolo11_tiny_pose", "ul_yolo11_tiny_pose_fused"]
+    lines = table.read_text().splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == names
+    assert table.read_text() in capsys.readouterr().out
+    models = json.loads(out.read_text())["models"]
+    assert [model["model"] for model in models] == names
+    assert set(models[0]["image_oks"]) == {"1.png", "2.png"}
+    assert models[0]["images_per_second"] > 0
+    files = {path.name for path in figures.iterdir()}
+    assert files == {"precision_recall.png", "oks_histogram.png"} | {
+        f"worst_{n}.png" for n in names
+    }
+    for path in figures.iterdir():
+        picture = cv2.imread(str(path))
+        assert min(picture.shape[:2]) > 300
+        assert picture.std() > 5
+
+
+def test_one_of_two_models_fails_and_the_other_is_in_the_table(
+    shared: Path, tmp_path: Path, annotated: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.pt").write_bytes(b"no model")
+    arguments = ["evaluate", "--model", str(tmp_path / "broken.pt"), str(shared / TINY)]
+    out = tmp_path / "out.json"
+    assert cli.main([*arguments, *annotated, "--json", str(out)]) == 1
+    captured = capsys.readouterr()
+    assert "| broken " in captured.out
+    assert "failed" in captured.out
+    assert "pose-node: broken: " in captured.err
+    assert "error" in json.loads(out.read_text())["models"][0]
+
+
+def test_yolo_labels(
+    shared: Path, tmp_path: Path, annotated: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "1.txt").write_text("0 .5 .5 .5 .5 " + "0.4 0.4 2 " * 17)
+    arguments = ["evaluate", "--model", str(shared / TINY), *annotated]
+    assert cli.main([*arguments, "--annotations", str(labels)]) == 0
+    assert "2 images, 1 people annotated" in capsys.readouterr().out
+
+
+def test_a_skeleton_file_and_a_warning_about_other_names(
+    shared: Path, tmp_path: Path, annotated: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["head", *COCO17.keypoint_names[1:]]
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"name: mine\nkeypoints: {json.dumps(names)}\nsigmas: 0.1\n")
+    out = tmp_path / "out.json"
+    arguments = ["evaluate", "--model", str(shared / TINY), *annotated, "--json", str(out)]
+    assert cli.main([*arguments, "--skeleton", str(file)]) == 0
+    assert json.loads(out.read_text())["skeleton"] == "mine"
+    assert "keypoint 0 is head in skeleton mine and nose in the" in capsys.readouterr().err
+
+
+def test_a_skeleton_of_another_size(
+    shared: Path, annotated: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    hand = str(Path(__file__).parents[1] / "config/skeletons/hand21.yaml")
+    arguments = ["evaluate", "--model", str(shared / TINY), *annotated]
+    assert cli.main([*arguments, "--skeleton", hand]) in (1, 2)
+    assert "17 keypoints" in capsys.readouterr().err
+
+
+def test_figures_without_matplotlib(
+    annotated: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    arguments = ["evaluate", "--model", "x", *annotated, "--figures", "figures"]
+    assert cli.main(arguments) == 1
+    assert "pip install 'pose-node[evaluate]'" in capsys.readouterr().err
+
+
+def test_cells_of_a_markdown_table() -> None:
+    assert markdown_table([("a", "b"), ("x|y", "1.0")]).splitlines() == [
+        "| a    |   b |",
+        "|------|----:|",
+        "| x\\|y | 1.0 |",
+    ]
+    with pytest.raises(ValueError, match="rows of one length"):
+        markdown_table([("a",), ("b", "c")])
