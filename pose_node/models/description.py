@@ -170,9 +170,22 @@ def _build_torch(kind: str, settings: Mapping[str, Any], parts: dict[str, nn.Mod
         raise ValueError(f"it must have no parts, got {list(parts)[:8]}")
     _check_size(kind, settings)
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-    if kind in ("Conv2d", "BatchNorm2d"):
-        values["device"] = "meta"  # its weights come from the file
+    if kind in _WEIGHTLESS:
+        return _WEIGHTLESS[kind](device="meta", **values)
     return getattr(nn, kind)(**values)
+
+
+class _Conv2d(nn.Conv2d):
+    def reset_parameters(self) -> None:
+        """Nothing: its weights come from a file, and inventing some takes longer than reading."""
+
+
+class _BatchNorm2d(nn.BatchNorm2d):
+    def reset_parameters(self) -> None:
+        """Nothing, as above."""
+
+
+_WEIGHTLESS: dict[str, type[nn.Module]] = {"Conv2d": _Conv2d, "BatchNorm2d": _BatchNorm2d}
 
 
 def _check_size(kind: str, settings: Mapping[str, Any]) -> None:
