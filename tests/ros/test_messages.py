@@ -10,12 +10,15 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 missing: rclpy cannot be imported")
 
 from builtin_interfaces.msg import Time
-from pose_node.msg import PersonPoseArray, SkeletonInfo
+from pose_node.msg import PersonPose3DArray, PersonPoseArray, SkeletonInfo
 from rclpy.serialization import deserialize_message, serialize_message
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from pose_node import COCO17, Poses, Skeleton, imaging
+from pose_node.camera_model import CameraModel
+from pose_node.depth import Poses3D
+from pose_node.errors import CalibrationError
 from pose_node.ros import messages
 from pose_node.skeletons import load_skeleton
 from tests.conftest import make_poses
@@ -155,3 +158,77 @@ def test_jpeg_to_message(header: Header) -> None:
     assert bytes(message.data) == jpeg
     array, _ = imaging.to_array(messages.from_compressed_image(message))
     assert array.shape == (8, 8, 3)
+
+
+# In space
+
+
+def test_people_in_space(header: Header) -> None:
+    poses = make_poses(3)
+    people = Poses3D.from_points(np.random.default_rng(1).normal(size=(3, 17, 3)), poses)
+    people.points[0, 4] = np.nan
+    people.points[2] = np.nan
+    message = messages.to_pose_array_3d(header, people, skeleton="any")
+    assert message.header is header
+    received = deserialize_message(serialize_message(message), PersonPose3DArray)
+    assert received.header == header
+    assert received.skeleton == "any"
+    assert [person.track_id for person in received.people] == poses.ids.tolist()
+    for person, points, score, scores, position in zip(
+        received.people,
+        people.points,
+        people.scores,
+        people.keypoint_scores,
+        people.positions,
+        strict=True,
+    ):
+        found = [(point.x, point.y, point.z) for point in person.keypoints]
+        np.testing.assert_array_equal(np.float32(found), points)
+        np.testing.assert_array_equal(np.float32(person.keypoint_scores), scores)
+        assert np.float32(person.score) == score
+        at = (person.position.x, person.position.y, person.position.z)
+        np.testing.assert_array_equal(np.float32(at), position)
+
+
+def test_nobody_in_space(header: Header) -> None:
+    people = Poses3D.unknown(Poses.empty(17))
+    message = messages.to_pose_array_3d(header, people, skeleton="any")
+    received = deserialize_message(serialize_message(message), PersonPose3DArray)
+    assert list(received.people) == []
+
+
+INFO = CameraInfo(
+    width=640,
+    height=480,
+    distortion_model="plumb_bob",
+    d=[0.1, -0.2, 0.001, 0.002, 0.05],
+    k=[500.0, 0.0, 320.0, 0.0, 505.0, 241.0, 0.0, 0.0, 1.0],
+    p=[490.0, 0.0, 318.0, 0.0, 0.0, 495.0, 240.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+    binning_x=2,
+    binning_y=3,
+    roi=RegionOfInterest(x_offset=10, y_offset=20, width=400, height=300),
+)
+
+
+def test_camera_model() -> None:
+    place = {"binning": (2, 3), "roi": (10, 20, 400, 300)}
+    assert messages.to_camera_model(INFO) == CameraModel.from_calibration(
+        width=640,
+        height=480,
+        k=(500.0, 0.0, 320.0, 0.0, 505.0, 241.0, 0.0, 0.0, 1.0),
+        d=(0.1, -0.2, 0.001, 0.002, 0.05),
+        distortion_model="plumb_bob",
+        **place,
+    )
+    assert messages.to_camera_model(INFO, rectified=True) == CameraModel.from_calibration(
+        width=640,
+        height=480,
+        k=(490.0, 0.0, 318.0, 0.0, 495.0, 240.0, 0.0, 0.0, 1.0),
+        **place,
+    )
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+def test_camera_model_of_no_calibration(rectified: bool) -> None:
+    with pytest.raises(CalibrationError, match="not calibrated"):
+        messages.to_camera_model(CameraInfo(width=640, height=480), rectified=rectified)

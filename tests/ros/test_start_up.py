@@ -15,6 +15,7 @@ from pose_node.ros.start_up import (
     COMPRESSED,
     RAW,
     explain_incompatible_qos,
+    explain_no_depth,
     explain_silence,
     explain_zero_stamp,
 )
@@ -137,3 +138,45 @@ def test_zero_stamp_names_the_topic() -> None:
     text = explain_zero_stamp("/front/image_raw")
     assert text.startswith("images on /front/image_raw have no stamp (0)")
     assert text.endswith("let the camera driver set header.stamp")
+
+
+# Depth
+
+
+def explain_depth(
+    publishers: list[Any], topics: dict[str, str] | None = None, *, kind: str = RAW
+) -> str:
+    found = [(topic, [of]) for topic, of in (topics or {}).items()]
+    text = explain_no_depth("depth/image_raw", "/depth/image_raw", kind, publishers, found)
+    return text.removeprefix(f"no depth image on /depth/image_raw ({kind}) after 5 s: ")
+
+
+def test_no_depth_anywhere() -> None:
+    assert explain_depth([], {"/camera/color": RAW, "/depth/points": OTHER}) == (
+        "nothing publishes it, nor such images on a topic with depth in its name"
+    )
+
+
+def test_depth_elsewhere() -> None:
+    topics = {
+        "/c/aligned_depth_to_color/image_raw": RAW,
+        "/c/aligned_depth_to_color/image_raw/compressedDepth": COMPRESSED,
+        "/c/depth/image/compressed": COMPRESSED,
+        "/c/color/image_raw": RAW,
+    }
+    for kind in (RAW, COMPRESSED):
+        assert explain_depth([], topics, kind=kind) == (
+            "nothing publishes it; there are /c/aligned_depth_to_color/image_raw: remap with "
+            "`--ros-args -r depth/image_raw:=/c/aligned_depth_to_color/image_raw` to the one that "
+            "is aligned to the colour image"
+        )
+
+
+def test_depth_of_another_type() -> None:
+    assert explain_depth([publisher(COMPRESSED)]) == (
+        f"it carries {COMPRESSED}: set depth_transport to go with that"
+    )
+
+
+def test_depth_that_does_not_arrive() -> None:
+    assert "published, but nothing arrives" in explain_depth([publisher(RAW)])
