@@ -155,7 +155,10 @@ def build(node: Node, where: str = "model") -> nn.Module:
             return _build_torch(node.kind, dict(node.settings), parts)
         if node.kind in _BLOCKS:
             return _BLOCKS[node.kind](**parts, **node.settings)
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError, OverflowError) as error:
+    except (
+        *(TypeError, ValueError, AttributeError, RuntimeError),
+        *(ZeroDivisionError, OverflowError),
+    ) as error:
         raise DescriptionError(f"{where!r:.120} ({node.kind}) cannot be built: {error}") from error
     raise DescriptionError(f"{where!r:.120} is a {node.kind!r:.80}, which is unknown")
 

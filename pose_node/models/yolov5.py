@@ -99,11 +99,22 @@ class ConvFocus(Block):
         return self.conv(self.conv_slice(x))
 
 
+def check_pools(pools: Sequence[nn.Module]) -> None:
+    """Refuse a number of windows with which a small file could ask for a lot of memory.
+
+    Raises:
+        ValueError: there are more than 8.
+    """
+    if len(pools) > 8:
+        raise ValueError(f"it pools over {len(pools)} windows, expected at most 8")
+
+
 class SPP(Block):
     """Spatial pyramid pooling: the input and its maxima over the windows `m`, side by side."""
 
     def __init__(self, cv1: nn.Module, cv2: nn.Module, m: Sequence[nn.Module]) -> None:
         super().__init__()
+        check_pools(m)
         self.cv1 = cv1
         self.cv2 = cv2
         self.m = m

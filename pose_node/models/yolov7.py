@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pose_node.models.blocks import Block
 from pose_node.models.node_makers import LayerList, convolution, max_pool, numbered
 from pose_node.models.nodes import MAX_CHANNELS, NetworkDescription, Node
-from pose_node.models.yolov5 import AnchorHead, anchor_head, fold_columns_first
+from pose_node.models.yolov5 import AnchorHead, anchor_head, check_pools, fold_columns_first
 
 
 class ReOrg(Block):
@@ -39,6 +39,7 @@ class SPPCSPC(Block):
         m: Sequence[nn.Module],
     ) -> None:
         super().__init__()
+        check_pools(m)
         self.cv1 = cv1
         self.cv2 = cv2
         self.cv3 = cv3
