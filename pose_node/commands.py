@@ -112,26 +112,46 @@ def _describe(model: KnownModel, cached: bool) -> dict[str, Any]:
 
 def model_info(options: argparse.Namespace) -> int:
     """Print what is in a model file."""
-    from pose_node.models import load_network
-    from pose_node.models.inspection import inspect
-
     path = resolve_model(options.model)
     facts: dict[str, Any] = {
         "file": str(path),
         "bytes": path.stat().st_size,
         "sha256": file_digest(path),
-        **inspect(load_network(path, activation=options.activation)),
+        **_inspect(path, options.activation),
     }
     if "json" in options:
         print(json.dumps(facts, indent=2))
         return 0
-    unusual = facts.pop("unusual")
+    unusual = facts.pop("unusual", [])
     for name, value in facts.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         print(f"{name.replace('_', ' ') + ':':22}{text}")
     for remark in unusual:
         print(f"unusual: {remark}")
     return 0
+
+
+def _inspect(path: Path, activation: str | None) -> dict[str, Any]:
+    from pose_node.inference.networks import EXPORTED_SUFFIXES, load_exported
+
+    if path.suffix in EXPORTED_SUFFIXES:
+        network = load_exported(path)
+        return {
+            "family": network.family,
+            "layout": network.layout,
+            "strides": list(network.strides),
+            "keypoints": network.num_keypoints,
+            "keypoint_dimensions": network.keypoint_dimensions,
+            "classes": network.num_classes,
+            "class_names": list(network.class_names),
+            "input_size": list(network.input_size or ()) or "any",
+            "suppression": "done in the file" if network.end_to_end else "needed",
+            "channel_order": network.preprocessing.channel_order,
+        }
+    from pose_node.models import load_network
+    from pose_node.models.inspection import inspect
+
+    return inspect(load_network(path, activation=activation))
 
 
 def convert_model(options: argparse.Namespace) -> int:

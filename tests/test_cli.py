@@ -364,3 +364,13 @@ def test_a_missing_torch_is_said_in_one_line(
     (tmp_path / "model.pt").touch()
     assert cli.main(["models", "info", str(tmp_path / "model.pt")]) == 1
     assert "the Python package torch is missing: `pip install" in capsys.readouterr().err
+
+
+def test_info_of_an_exported_network(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = shared / "fixtures/y7_w6_tiny_pose_grid.onnx"
+    assert cli.main(["models", "info", "--json", str(path)]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["strides"] == [8, 16, 32, 64]
+    assert facts["input_size"] == [128, 128]
+    assert facts["suppression"] == "needed"
+    assert facts["keypoints"] == 17

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pose_node.errors import CheckpointError
+from pose_node.inference.exported_network import ExportedNetwork
 from pose_node.models import PoseNetwork, load_network
 from pose_node.models.preprocessing import Preprocessing
 
@@ -91,7 +92,7 @@ def prepare_network(
                 f"half does not go with {path.name}: the precision of an exported network is fixed "
                 "in its file; unset half"
             )
-        network = _load_exported(path, device, onnx_layout)
+        network = load_exported(path, device=device, layout=onnx_layout)
         if end_to_end not in (None, network.end_to_end):
             raise CheckpointError(
                 f"cannot read {path}: how its people come out was fixed when it was exported, so "
@@ -103,8 +104,20 @@ def prepare_network(
     return _load_torch(path, device, half, end_to_end)
 
 
-def _load_exported(path: Path, device: torch.device, layout: str | None) -> Network:
-    # The packages that run them are optional.
+def load_exported(
+    path: Path, *, device: torch.device | str = "cpu", layout: str | None = None
+) -> ExportedNetwork:
+    """Load an exported network by the package that runs it, which is optional.
+
+    Args:
+        path: the file, ``.onnx`` or ``.xml``.
+        device: where it is to run.
+        layout: see `prepare_network`.
+
+    Raises:
+        CheckpointError: the file cannot be read, or its layout is not known.
+        PoseNodeError: the package is missing.
+    """
     if path.suffix == ".xml":
         from pose_node.inference.openvino_network import load_openvino
 
