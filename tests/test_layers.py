@@ -24,10 +24,11 @@ LAYERS = (
     ("models",),
     ("inference",),
     ("pipeline",),
-    ("evaluation",),
+    ("evaluation", "exporting"),
+    ("export",),
     ("ros",),
     ("arguments", "commands"),
-    ("evaluate_command", "cli", "__main__"),
+    ("evaluate_command", "export_command", "cli", "__main__"),
 )
 ROS_PACKAGES = {
     *("rclpy", "builtin_interfaces", "rcl_interfaces", "lifecycle_msgs", "std_msgs", "std_srvs"),
