@@ -222,8 +222,8 @@ def _torso_depth(
     joints = pixels[:, torso]
     between = [(joints[:, a] + joints[:, b]) / 2 for a, b in combinations(range(len(torso)), 2)][:6]
     joints = np.concatenate([joints, *(points[:, np.newaxis] for points in between)], axis=1)
-    sides = poses.boxes_xyxy[:, 2:].astype(np.float64) - poses.boxes_xyxy[:, :2]
     with np.errstate(invalid="ignore"):
+        sides = poses.boxes_xyxy[:, 2:].astype(np.float64) - poses.boxes_xyxy[:, :2]
         radius = _FIRST_WINDOW * np.sqrt(np.maximum(sides, 0).prod(axis=1))
     everything = np.full(joints.shape[:2], np.inf)
     found = _surface(depth, joints, radius, np.zeros(len(poses)), everything)

@@ -232,7 +232,8 @@ class DepthTopics:
     def destroy(self) -> None:
         """Take the topics away, and the markers from RViz."""
         self.unsubscribe()
-        self._marker_publisher.publish(self._markers.clear(Header()))
+        if self._node.context.ok():  # after a shutdown nobody can be told
+            self._marker_publisher.publish(self._markers.clear(Header()))
         for publisher in (self._points_publisher, self._marker_publisher):
             self._node.destroy_publisher(publisher)
         if self._target is not None:

@@ -93,9 +93,12 @@ class Bench:
         self._publishers: dict[str, Any] = {}
         self._destroyed = False
 
-    def close(self) -> None:
+    def stop(self) -> None:
         self._executor.shutdown()
         self._thread.join()
+
+    def close(self) -> None:
+        self.stop()
         self.destroy()
         self.node.destroy_node()
         self.peer.destroy_node()
@@ -231,6 +234,13 @@ def test_takes_its_markers_along_when_it_goes(bench: Bench) -> None:
     messages = bench.listen(MarkerArray, "markers")
     bench.destroy()
     assert messages.get(timeout=10).markers[0].action == Marker.DELETEALL
+
+
+def test_goes_quietly_after_a_shutdown(bench: Bench, ros: Any) -> None:
+    bench.stop()
+    ros.shutdown()
+    bench.destroy()
+    assert bench.topics.explain_silence() == []
 
 
 def test_does_nothing_for_nobody(bench: Bench) -> None:
