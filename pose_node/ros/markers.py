@@ -86,17 +86,18 @@ def _mark(
     color = _to_color(UNTRACKED if track_id < 0 else TRACKS[track_id % len(TRACKS)])
     # The untracked are told apart by their place in the list, with ids that no track has.
     number = -1 - person if track_id < 0 else track_id & _LARGEST_ID
-    ends = [points[k] for edge in skeleton.edges if known[list(edge)].all() for k in edge]
-    markers = [
-        _marker(header, JOINTS, number, Marker.SPHERE_LIST, color, _JOINT_SIZE, points[known])
-    ]
+    at = [Point(x=x, y=y, z=z) for x, y, z in points.tolist()]
+    joints = [at[k] for k in np.flatnonzero(known)]
+    ends = [at[k] for a, b in skeleton.edges if known[a] and known[b] for k in (a, b)]
+    markers = [_marker(header, JOINTS, number, Marker.SPHERE_LIST, color, _JOINT_SIZE, joints)]
     if ends:  # RViz complains of empty lists
         line = _marker(header, LIMBS, number, Marker.LINE_LIST, color, _LIMB_WIDTH, ends)
         markers.append(line)
     position = people.positions[person].astype(np.float64)
     above = float((points[known] @ up).max() - position @ up) + _LABEL_GAP
     label = _marker(header, LABELS, number, Marker.TEXT_VIEW_FACING, color, _TEXT_HEIGHT, [])
-    label.pose.position = _to_point(position + above * up)
+    x, y, z = (position + above * up).tolist()
+    label.pose.position = Point(x=x, y=y, z=z)
     distance = f"{np.linalg.norm(position):.2f} m"
     label.text = distance if track_id < 0 else f"#{track_id} {distance}"
     return [*markers, label]
@@ -109,7 +110,7 @@ def _marker(
     kind: int,
     color: ColorRGBA,
     size: float,
-    points: np.ndarray | list[np.ndarray],
+    points: list[Point],
 ) -> Marker:
     return Marker(
         header=header,
@@ -120,13 +121,8 @@ def _marker(
         pose=Pose(orientation=Quaternion(w=1.0)),
         scale=Vector3(x=size, y=size, z=size),
         color=color,
-        points=[_to_point(point) for point in points],
+        points=points,
     )
-
-
-def _to_point(point: np.ndarray) -> Point:
-    x, y, z = point.tolist()
-    return Point(x=x, y=y, z=z)
 
 
 def _to_color(bgr: tuple[int, int, int]) -> ColorRGBA:
