@@ -5,14 +5,29 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from pose_node.errors import PoseNodeError
-from pose_node.sources import FrameSource, SourceFrame
 
 Item = TypeVar("Item")
+Raw = TypeVar("Raw")
+Delivered = TypeVar("Delivered", covariant=True)
 
 _FRAMES_AHEAD = 3
+
+
+class Frames(Protocol[Delivered]):
+    """Where a `FrameReader` reads; `pose_node.sources.FrameSource` is one."""
+
+    @property
+    def kind(self) -> str:
+        """ "live": its frames come in their own time; anything else waits to be read."""
+
+    def __iter__(self) -> Iterator[Delivered]:
+        """The frames."""
+
+    def close(self) -> None:
+        """Give it back."""
 
 
 class Schedule:
@@ -46,16 +61,21 @@ class FrameReader(Generic[Item]):
     Args:
         source: closed at the end.
         prepare: run in that thread for every frame.
+        ahead: so many frames of a file are read before they are asked for.
     """
 
-    def __init__(self, source: FrameSource, prepare: Callable[[SourceFrame], Item]) -> None:
-        self._source = source
-        self._prepare = prepare
+    def __init__(
+        self,
+        source: Frames[Raw],
+        prepare: Callable[[Raw], Item],
+        *,
+        ahead: int = _FRAMES_AHEAD,
+    ) -> None:
+        self._source: Frames[Any] = source
+        self._prepare: Callable[[Any], Item] = prepare
         self._live = source.kind == "live"
         self._stop = threading.Event()
-        self._queue: queue.Queue[Item | Exception | None] = queue.Queue(
-            1 if self._live else _FRAMES_AHEAD
-        )
+        self._queue: queue.Queue[Item | Exception | None] = queue.Queue(1 if self._live else ahead)
         self._thread = threading.Thread(target=self._read, name="frame reader", daemon=True)
         self._thread.start()
 

@@ -27,6 +27,9 @@ _DEVICES = Path("/dev")
 
 OnWarning = Callable[[str], None]
 
+Choice = Callable[[int, float], "bool | None"]
+"""Of the index and the time in seconds of a frame: is it wanted? None: nor is any after it."""
+
 
 @dataclass(frozen=True)
 class SourceFrame:
@@ -34,7 +37,8 @@ class SourceFrame:
 
     Attributes:
         image: (H, W, 3) uint8, BGR.
-        index: 0, 1, 2 ..., counted on when the source starts again.
+        index: 0, 1, 2 ..., counted on when the source starts again; frames that were not chosen
+            count too.
         timestamp_s: seconds since the start of the video; it starts again with the video. Of a
             webcam or stream: what the driver says. Of images: always 0.
         name: the file of an image, the source itself otherwise.
@@ -53,6 +57,7 @@ class _Settings:
     loop: bool
     size: tuple[int, int] | None
     on_warning: OnWarning
+    choose: Choice | None = None
 
 
 class FrameSource:
@@ -111,6 +116,9 @@ class FrameSource:
         while True:
             first = index
             for image, timestamp_s, name in self._one_pass():
+                if image is None:
+                    index += 1
+                    continue
                 source_size = (image.shape[1], image.shape[0])
                 yield SourceFrame(
                     _resize(image, self._settings.size), index, timestamp_s, name, source_size
@@ -123,7 +131,8 @@ class FrameSource:
             if not self._settings.loop:
                 return
 
-    def _one_pass(self) -> Iterator[tuple[np.ndarray, float, str]]:
+    def _one_pass(self) -> Iterator[tuple[np.ndarray | None, float, str]]:
+        """Image (None if it was not chosen), time and name of each frame."""
         return self._images() if self._capture is None else self._video(self._capture)
 
     def _images(self) -> Iterator[tuple[np.ndarray, float, str]]:
@@ -137,18 +146,24 @@ class FrameSource:
             else:
                 yield image, 0.0, str(path)
 
-    def _video(self, capture: cv2.VideoCapture) -> Iterator[tuple[np.ndarray, float, str]]:
+    def _video(self, capture: cv2.VideoCapture) -> Iterator[tuple[np.ndarray | None, float, str]]:
         if not capture.isOpened():  # A pass before this one came to its end.
             capture.open(self.name)
         frame = 0
-        while True:
-            read, image = capture.read()
-            if not read:
-                break
+        while capture.grab():
             timestamp_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             if not (math.isfinite(timestamp_s) and timestamp_s >= 0):
                 timestamp_s = frame / (self.fps or 30)
+            chosen = self._settings.choose is None or self._settings.choose(frame, timestamp_s)
+            if chosen is None:
+                return
             frame += 1
+            if not chosen:  # converting it to BGR would be half the work
+                yield None, timestamp_s, self.name
+                continue
+            read, image = capture.retrieve()
+            if not read:
+                break
             # Some codecs give grey frames; whoever asks for frames gets BGR.
             yield image if image.ndim == 3 else np.dstack([image] * 3), timestamp_s, self.name
         if self.kind == "video":
@@ -168,6 +183,7 @@ def open_source(
     size: tuple[int, int] | None = None,
     fps: float | None = None,
     on_warning: OnWarning | None = None,
+    choose: Choice | None = None,
 ) -> FrameSource:
     """Open a source of frames.
 
@@ -180,27 +196,37 @@ def open_source(
         fps: frames per second to ask a webcam for.
         on_warning: is told, in a sentence, of images that are skipped and videos that end early;
             by default a Python warning.
+        choose: says which frames of a video or live source are wanted; by default all. The others
+            are passed over cheaply.
 
     Raises:
         SourceError: it does not exist, is empty or cannot be opened.
     """
-    settings = _Settings(loop, size, on_warning or _warn)
+    settings = _Settings(loop, size, on_warning or _warn, choose)
     if text.isdecimal() or text.startswith("/dev/video"):
         return FrameSource(text, "live", settings, capture=_open_webcam(text, size, fps))
     if "://" in text:
         return FrameSource(text, "live", settings, capture=_open_video(text, "stream"))
+    if Path(text).is_file() and not _is_image(Path(text)):
+        return FrameSource(text, "video", settings, capture=_open_video(text, "file"))
+    return FrameSource(text, "images", settings, paths=find_images(text))
+
+
+def find_images(text: str) -> tuple[Path, ...]:
+    """The images that an image file, a folder or a pattern stands for, sorted by name.
+
+    Raises:
+        SourceError: there are none.
+    """
     path = Path(text)
     if path.is_dir():
         paths = sorted(file for file in path.iterdir() if _is_image(file))
-        return FrameSource(text, "images", settings, paths=_some(paths, f"folder {text}"))
-    if path.is_file():
-        if _is_image(path):
-            return FrameSource(text, "images", settings, paths=(path,))
-        return FrameSource(text, "video", settings, capture=_open_video(text, "file"))
+        return _some(paths, f"folder {text}")
+    if _is_image(path):
+        return (path,)
     if glob.has_magic(text):
         found = sorted(Path(name) for name in glob.glob(text, recursive=True))
-        paths = [file for file in found if _is_image(file)]
-        return FrameSource(text, "images", settings, paths=_some(paths, f"pattern {text}"))
+        return _some([file for file in found if _is_image(file)], f"pattern {text}")
     raise SourceError(
         f"{text} does not exist, expected a video, an image, a folder or pattern of images, "
         "a webcam number or a stream address"

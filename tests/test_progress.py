@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import time
+
+import pytest
 
 from pose_node.progress import ProgressLine
 
@@ -43,3 +46,25 @@ def test_it_is_not_redrawn_for_every_step_but_for_the_last() -> None:
         progress(done, 1000)
     assert stream.getvalue().count("looking") < 900
     assert "(1000 of 1000 images)" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("total", "seconds", "expected"),
+    [
+        (1000, 2.0, "(100 of 1000 frames), 49.5/s, 0:18 left"),
+        (400_000, 2.0, "(100 of 400000 frames), 49.5/s, 2:14:39 left"),
+        (None, 2.0, "(100 frames), 49.5/s"),
+        (1000, 0.0, "(100 of 1000 frames)"),
+    ],
+)
+def test_rate_and_time_left(
+    monkeypatch: pytest.MonkeyPatch, total: int | None, seconds: float, expected: str
+) -> None:
+    clock = iter((100.0, 100.0 + seconds))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    stream = Terminal()
+    progress = ProgressLine("video", unit="frames", rate=True, stream=stream)
+    progress(1, total)
+    progress._last_drawn = 0
+    progress(100, total)
+    assert stream.getvalue().endswith(expected)

@@ -187,8 +187,11 @@ class FakeCapture:
     def get(self, key: Any) -> Any:
         return {cv2.CAP_PROP_FPS: 30, cv2.CAP_PROP_FRAME_COUNT: -1}.get(key, float("nan"))
 
-    def read(self) -> Any:
-        return (True, self.frames.pop(0)) if self.frames else (False, None)
+    def grab(self) -> Any:
+        return bool(self.frames)
+
+    def retrieve(self) -> Any:
+        return True, self.frames.pop(0)
 
     def release(self) -> Any:
         self.opened = False
@@ -263,3 +266,33 @@ def test_real_folder_with_broken_images(shared: Any) -> None:
     ]
     assert frames["785_exif_orientation_6.jpg"] == (425, 640, 3)
     assert len(frames) == 10
+
+
+# --- Chosen frames --------------------------------------------------------------------------------
+
+
+def test_only_chosen_frames_are_given_with_their_own_index(video: Path) -> None:
+    asked = []
+
+    def every_second_up_to_the_fourth(index: int, seconds: float) -> bool | None:
+        asked.append((index, round(seconds, 3)))
+        return None if index == 4 else index % 2 == 0
+
+    with open_source(str(video), choose=every_second_up_to_the_fourth) as source:
+        frames = list(source)
+    assert [frame.index for frame in frames] == [0, 2]
+    assert brightness(frames[1]) == pytest.approx(80, abs=2)
+    assert asked == [(0, 0), (1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)]
+
+
+def test_times_of_a_gif_are_its_own(tmp_path: Path) -> None:
+    # Two frames of one pixel, 100 and 300 ms, as GIF89a says.
+    frame = "21f904 00 {delay} 0000 2c 0000 0000 0100 0100 00 02 02 4401 00 "
+    content = "474946383961 0100 0100 80 00 00 000000 ffffff " + "".join(
+        frame.format(delay=delay) for delay in ("0a00", "1e00", "0a00")
+    )
+    path = tmp_path / "two.gif"
+    path.write_bytes(bytes.fromhex(content + "3b"))
+    with open_source(str(path)) as source:
+        times = [frame.timestamp_s for frame in source]
+    assert times == pytest.approx([0, 0.1, 0.4])
