@@ -89,8 +89,8 @@ class Checkpoint:
         # Read as bytes: any other byte than 0 and 1 is no valid torch.bool.
         dtype: torch.dtype = getattr(torch, stored.dtype if stored.dtype != "bool" else "uint8")
         wanted = torch.float32 if dtype.is_floating_point else dtype
-        self._spend(stored.numel * dtype.itemsize, math.prod(reference.shape) * wanted.itemsize)
-        data = self._read_storage(stored, dtype.itemsize)
+        given = math.prod(reference.shape) * wanted.itemsize
+        data = self._read_storage(stored, dtype.itemsize, given)
         if not data:
             return torch.empty(reference.shape, dtype=wanted)
         flat = torch.frombuffer(data, dtype=dtype)
@@ -99,17 +99,8 @@ class Checkpoint:
         packed = view.to(wanted, copy=True).contiguous()
         return packed.bool() if stored.dtype == "bool" else packed
 
-    def _spend(self, read: int, given: int) -> None:
-        self._bytes_read += read
-        self._bytes_given += given
-        size = self._archive.size
-        if (
-            self._bytes_read > MAX_SHARING * size + ALLOWANCE_BYTES
-            or self._bytes_given > MAX_WIDENING * size + ALLOWANCE_BYTES
-        ):
-            raise self._error("its storages are used many times over")
-
-    def _read_storage(self, stored: StorageReference, item_size: int) -> bytearray:
+    def _read_storage(self, stored: StorageReference, item_size: int, given: int) -> bytearray:
+        """The bytes of a storage, of which a tensor of `given` bytes will be made."""
         name = f"{self._root}/data/{stored.key}"
         try:
             size = self._archive.size_of(name)
@@ -118,6 +109,13 @@ class Checkpoint:
                     f"storage {stored.key!r:.40} should have {stored.numel} x {item_size} bytes, "
                     f"it has {size}"
                 )
+            self._bytes_read += size
+            self._bytes_given += given
+            if (
+                self._bytes_read > MAX_SHARING * self._archive.size + ALLOWANCE_BYTES
+                or self._bytes_given > MAX_WIDENING * self._archive.size + ALLOWANCE_BYTES
+            ):
+                raise ArchiveError("its storages are used many times over")
             return self._archive.read(name)
         except (ArchiveError, OSError) as error:
             raise self._error(str(error)) from error

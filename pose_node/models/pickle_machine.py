@@ -33,6 +33,7 @@ from pose_node.models.inert import (
 
 MAX_PICKLE_BYTES = 4 * 1024 * 1024  # the largest published pose checkpoint has under 1 MB
 MAX_OBJECTS = 400_000  # dictionaries, lists, tuples and records; a published pickle has 71000 a MB
+MAX_COPIED = 100_000  # attributes that are joined with others; published files have below 100
 MAX_NAMES = 1000  # different classes and functions; published files name up to 40
 MAX_GROUPS = 200  # open at one time
 MAX_DEPTH = 200  # of values within values; published files have up to 28
@@ -236,7 +237,7 @@ class _Machine:
                 continue  # the numbers of an array, for example
             if target.attributes:
                 self.copied += len(part) + len(target.attributes)
-                if self.copied > len(self.data):
+                if self.copied > MAX_COPIED:
                     raise PickleError("it gives states over and over")
                 target.attributes = {**target.attributes, **part}
             else:
