@@ -7,6 +7,7 @@
     ├── CalibrationError   a camera calibration that is missing, damaged or of another image
     ├── CheckpointError    a model file that is missing, damaged, foreign or hostile
     ├── FetchError         a download that failed or is not what was promised
+    ├── ExerciseError      an exercise that is unknown, defined wrongly or not for the skeleton
     ├── DeviceError        a device that is asked for but not there
     └── SourceError        a video, camera or folder that cannot be read
 """
@@ -58,3 +59,7 @@ class SourceError(PoseNodeError):
 
 class OutputError(PoseNodeError):
     """A file or folder of results that cannot be written."""
+
+
+class ExerciseError(PoseNodeError):
+    """An exercise that is unknown, defined wrongly, or of joints that the skeleton lacks."""

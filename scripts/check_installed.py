@@ -37,6 +37,7 @@ share = prefix / "share" / "pose_node"
 for relative in (
     "package.xml",
     "msg/PersonPoseArray.msg",
+    "config/exercises.yaml",
     "config/fastdds.xml",
     "config/pose_node.yaml",
     "launch/pose.launch.py",
@@ -47,7 +48,9 @@ for relative in (
 assert (prefix / "share/ament_index/resource_index/packages/pose_node").is_file()
 
 programs = prefix / "lib" / "pose_node"
-for program, argument in (("pose_node", ""), ("camera", "--help"), ("pose-node", "--help")):
+for program, argument in (
+    *(("pose_node", ""), ("camera", "--help"), ("exercise", "--list"), ("pose-node", "--help")),
+):
     path = programs / program
     assert os.access(path, os.X_OK), f"{path} is missing or not executable"
     if argument:

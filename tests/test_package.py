@@ -60,7 +60,8 @@ def test_every_imported_ros_package_is_a_dependency() -> None:
 
 def test_every_executable_names_a_main() -> None:
     programs = sorted((ROOT / "scripts" / "ros").iterdir())
-    assert [program.name for program in programs] == ["camera", "pose-node", "pose_node"]
+    names = [program.name for program in programs]
+    assert names == ["camera", "exercise", "pose-node", "pose_node"]
     for program in programs:
         text = program.read_text(encoding="utf-8")
         found = re.search(r"^from (pose_node[.\w]*) import main$", text, re.MULTILINE)

@@ -13,8 +13,10 @@ from std_msgs.msg import Header
 from pose_node import imaging
 from pose_node.camera_model import CameraModel
 from pose_node.depth import Poses3D
+from pose_node.exercise import PersonProgress
 from pose_node.msg import (
     BoundingBox,
+    ExerciseState,
     Keypoint,
     PersonPose,
     PersonPose3D,
@@ -184,4 +186,40 @@ def to_skeleton_info(skeleton: Skeleton, stamp: Time) -> SkeletonInfo:
         keypoint_names=list(skeleton.keypoint_names),
         edges=[index for edge in skeleton.edges for index in edge],
         flip=list(skeleton.flip),
+    )
+
+
+def from_skeleton_info(message: SkeletonInfo) -> Skeleton:
+    """The skeleton of a message, which does not say the OKS sigmas: they are 1/K.
+
+    Raises:
+        ValueError: the message contradicts itself.
+    """
+    count = len(message.keypoint_names)
+    edges = message.edges.tolist()
+    return Skeleton(
+        name=message.name,
+        keypoint_names=tuple(message.keypoint_names),
+        edges=tuple(zip(edges[0::2], edges[1::2], strict=True)),
+        flip=tuple(message.flip.tolist()),
+        sigmas=(1 / max(count, 1),) * count,
+    )
+
+
+def to_exercise_state(header: Header, progress: PersonProgress) -> ExerciseState:
+    """How far one person is with one exercise.
+
+    Args:
+        header: of the message with the people.
+        progress: of one of them.
+    """
+    return ExerciseState(
+        header=header,
+        track_id=progress.track_id,
+        exercise=progress.exercise,
+        side=progress.side,
+        repetitions=progress.repetitions,
+        phase=progress.phase,
+        angle=progress.angle,
+        progress=progress.progress,
     )
