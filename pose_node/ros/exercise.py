@@ -240,7 +240,7 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="pose-node exercise",
         description="Count repetitions of exercises of everybody in `poses`: per person, on "
-        "exercise_state, and drawn on exercise/image_annotated. Remap and name it with --ros-args.",
+        "exercise_state,\nand drawn on exercise/image_annotated. Remap and name it with --ros-args.",
         epilog="examples:\n"
         "  pose-node exercise squat\n"
         "  pose-node exercise bicep_curl shoulder_press --ros-args -r poses:=/front/poses\n"
@@ -271,8 +271,8 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0 after a clean end, 1 if the node cannot start.
     """
     arguments = list(sys.argv[1:] if args is None else args)
-    options = parse_options(remove_ros_args(["exercise", *arguments])[1:])
     try:
+        options = parse_options(remove_ros_args(["exercise", *arguments])[1:])
         if options.list:
             _print_exercises(options.definitions)
             return 0

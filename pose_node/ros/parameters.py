@@ -252,6 +252,8 @@ def to_markdown(parameters: type[Parameters] = NodeParameters) -> str:
 def _yaml_value(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(f'"{name}"' for name in value) + "]"
+    if value == "":
+        return '""'
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
