@@ -54,14 +54,12 @@ class Format:
     Attributes:
         name: what the user calls it.
         suffix: of the file.
-        extra: the optional dependencies that it needs, as pip calls them; "" for none.
         write: graph, shape, operator set, metadata and path to files.
         open: a written file to its runner.
     """
 
     name: str
     suffix: str
-    extra: str
     write: Callable[[ExportedGraph, Shape, int, dict[str, str], Path], None]
     open: Callable[[Path], Runner]
 
@@ -203,10 +201,10 @@ def _open_torch_export(path: Path) -> Runner:
 FORMATS = {
     form.name: form
     for form in (
-        Format("onnx", ".onnx", "onnx", _write_onnx, _open_onnx),
-        Format("openvino", ".xml", "openvino", _write_openvino, _open_openvino),
-        Format("torchscript", ".torchscript", "", _write_torchscript, _open_torchscript),
-        Format("torch-export", ".pt2", "", _write_torch_export, _open_torch_export),
+        Format("onnx", ".onnx", _write_onnx, _open_onnx),
+        Format("openvino", ".xml", _write_openvino, _open_openvino),
+        Format("torchscript", ".torchscript", _write_torchscript, _open_torchscript),
+        Format("torch-export", ".pt2", _write_torch_export, _open_torch_export),
     )
 }
 """The formats by name."""

@@ -27,6 +27,10 @@ _TRIAL_SIZES = ((128, 192), (640, 640))
 """Height and width of what files that take any size are tried on; one is not square, on purpose."""
 
 
+_TRIAL_GREYS = (84, 144)
+"""On stronger noise than any picture has, exponentials of good networks may overflow."""
+
+
 @dataclass(frozen=True)
 class InputFacts:
     """The one input of a file.
@@ -217,7 +221,7 @@ class ExportedNetwork(ABC):
         )
 
     def _try_out(self, facts: FileFacts) -> _Trial:
-        """Run once on noise, to see the shapes of the outputs."""
+        """Run once on faint noise, to see the shapes of the outputs."""
         sizes = [self.input_size or _TRIAL_SIZES[0]]
         if not self.input_size:
             sizes += [size for size in (facts.image_size, _TRIAL_SIZES[1]) if size]
@@ -225,7 +229,8 @@ class ExportedNetwork(ABC):
         while True:
             height, width = sizes.pop(0)
             shape = (self._input.batch or 1, 3, min(height, MAX_SIDE), min(width, MAX_SIDE))
-            noise = np.random.default_rng(0).uniform(0, 255 * scale, shape)
+            darkest, brightest = _TRIAL_GREYS
+            noise = np.random.default_rng(0).uniform(darkest * scale, brightest * scale, shape)
             try:
                 outputs = self._run(noise.astype(self._input.dtype), None)
             except CheckpointError:
