@@ -18,6 +18,7 @@ from pose_node import PoseNodeError, __version__
 from pose_node.arguments import texts
 from pose_node.commands import convert_model, fetch, list_models, model_info
 from pose_node.evaluate_command import add_evaluate
+from pose_node.export_command import add_export
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_fetch(commands)
     _add_models(commands)
     add_evaluate(commands)
+    add_export(commands)
     return parser
 
 
