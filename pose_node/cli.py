@@ -19,6 +19,7 @@ from pose_node.arguments import texts
 from pose_node.commands import convert_model, fetch, list_models, model_info
 from pose_node.evaluate_command import add_evaluate
 from pose_node.export_command import add_export
+from pose_node.predict_command import add_predict
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=f"{summary} (ROS 2)")  # for the list; main() runs them
     _add_fetch(commands)
     _add_models(commands)
+    add_predict(commands)
     add_evaluate(commands)
     add_export(commands)
     return parser

@@ -28,7 +28,7 @@ LAYERS = (
     ("export",),
     ("ros",),
     ("arguments", "commands"),
-    ("evaluate_command", "export_command", "cli", "__main__"),
+    ("evaluate_command", "predict_command", "export_command", "cli", "__main__"),
 )
 ROS_PACKAGES = {
     *("rclpy", "builtin_interfaces", "rcl_interfaces", "lifecycle_msgs", "std_msgs", "std_srvs"),

@@ -1,0 +1,221 @@
+"""Reads the images of bags: rosbag2 (sqlite3, MCAP) and ROS 1, with the rosbags library, no ROS."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pose_node.errors import ImageError, SourceError
+from pose_node.imaging import CompressedImage, RawImage, to_array
+from pose_node.prediction.frames import Failure, Kind, RecordedFrame, Selection
+
+RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+
+_BAG_SUFFIXES = {".mcap", ".db3", ".bag"}
+_DEPTH_ENCODINGS = {"16UC1", "32FC1"}
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a path looks like a bag: a folder with metadata.yaml, or a file of a bag's suffix."""
+    if path.is_dir():
+        return (path / "metadata.yaml").is_file()
+    return path.is_file() and path.suffix.lower() in _BAG_SUFFIXES
+
+
+def require_rosbags() -> None:
+    """See that the rosbags library is there.
+
+    Raises:
+        SourceError: it is not installed.
+    """
+    try:
+        import rosbags.highlevel  # noqa: F401
+    except ImportError as error:
+        raise SourceError(
+            f"bags need the rosbags library ({error}); install it: "
+            "pip install 'pose-node[recordings]'"
+        ) from error
+
+
+class BagRecording:
+    """The images of a bag in the order in which they were recorded.
+
+    Args:
+        path: the bag.
+        selection: counted for each topic by itself, times since the start of the bag.
+        topics: the topics to read; by default all of colour images, where a camera has a raw and a
+            compressed one the raw one.
+
+    Attributes:
+        topics: those that are read.
+
+    Raises:
+        SourceError: the bag cannot be read, or has no such topics.
+    """
+
+    kind: Kind = "bag"
+
+    def __init__(self, path: Path, selection: Selection, *, topics: Sequence[str] = ()) -> None:
+        require_rosbags()
+        self.name = str(path)
+        self.path = path
+        self._selection = selection
+        try:
+            with _open(path) as reader:
+                connections = self._choose(reader, topics)
+                self.start_ns, seconds = reader.start_time, reader.duration / 1e9
+        except _reading_errors() as error:
+            raise SourceError(f"bag {path} cannot be read: {_reason(error)}") from error
+        self._ids = {connection.id for connection in connections}
+        self.topics = tuple(sorted({connection.topic for connection in connections}))
+        counts: dict[str, int] = defaultdict(int)
+        for connection in connections:
+            counts[connection.topic] += connection.msgcount
+        wanted = [selection.count(count) for count in counts.values()]
+        self.frame_count = None if None in wanted else sum(filter(None, wanted))
+        most = max(counts.values())
+        self.fps = (most - 1) / seconds / selection.every if most > 1 and seconds > 0 else None
+
+    def __iter__(self) -> Iterator[RecordedFrame | Failure]:
+        indices: dict[str, int] = defaultdict(int)
+        open_topics = set(self.topics)
+        try:
+            # Opened here: SQLite wants to be used by the thread that opened it.
+            with _open(self.path) as reader:
+                connections = [c for c in reader.connections if c.id in self._ids]
+                for connection, logged_ns, content in reader.messages(connections):
+                    topic = connection.topic
+                    index = indices[topic]
+                    indices[topic] += 1
+                    chosen = self._selection.choose(index, logged_ns - self.start_ns)
+                    if chosen is None:
+                        open_topics.discard(topic)
+                        if not open_topics:
+                            return
+                    elif chosen:
+                        yield self._frame(reader, connection, index, logged_ns, content)
+        except _reading_errors() as error:
+            found = sum(indices.values())
+            yield Failure(self.name, f"ends after {found} images: {_reason(error)}")
+
+    def close(self) -> None:
+        """Nothing is open outside of iterating."""
+
+    def _frame(
+        self, reader: Any, connection: Any, index: int, logged_ns: int, content: bytes
+    ) -> RecordedFrame | Failure:
+        topic = connection.topic
+        try:
+            message = reader.deserialize(content, connection.msgtype)
+            image, order = to_array(_as_image(message, connection.msgtype))
+        except _reading_errors() as error:
+            return Failure(self.name, _reason(error), topic, index)
+        stamp = message.header.stamp
+        return RecordedFrame(
+            self.name,
+            topic,
+            index,
+            int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec),
+            image,
+            order,
+            str(message.header.frame_id),
+            logged_ns,
+        )
+
+    def _choose(self, reader: Any, topics: Sequence[str]) -> list[Any]:
+        """The connections to read."""
+        images = [c for c in reader.connections if c.msgtype in (RAW, COMPRESSED)]
+        known = sorted({connection.topic for connection in images})
+        missing = [topic for topic in topics if topic not in known]
+        if missing or not images:
+            raise SourceError(
+                f"bag {self.path} has no image topic {', '.join(missing)}".rstrip()
+                + f"; found: {', '.join(known) or 'none'}"
+            )
+        if topics:
+            return [connection for connection in images if connection.topic in topics]
+        raw = {connection.topic for connection in images if connection.msgtype == RAW}
+        colour = [
+            connection
+            for connection in images
+            if not (connection.msgtype == COMPRESSED and _base(connection.topic) in raw)
+            and connection.msgcount > 0
+            and not _is_depth(reader, connection)
+        ]
+        if not colour:
+            raise SourceError(
+                f"bag {self.path} has no colour images in {', '.join(known)}; name a topic to read "
+                "it all the same"
+            )
+        return colour
+
+
+def _open(path: Path) -> Any:
+    """A reader, as a context manager."""
+    from rosbags.highlevel import AnyReader
+    from rosbags.typesys import Stores, get_typestore
+
+    return AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
+
+
+def _is_depth(reader: Any, connection: Any) -> bool:
+    """Whether the first image of a topic holds depth."""
+    for _, _, content in reader.messages([connection]):
+        try:
+            message = reader.deserialize(content, connection.msgtype)
+        except _reading_errors():
+            return False  # its frames will say so
+        if connection.msgtype == RAW:
+            return str(message.encoding) in _DEPTH_ENCODINGS
+        return "compressedDepth" in message.format or str(message.format).startswith("16UC1")
+    return False
+
+
+def _base(topic: str) -> str:
+    return topic.removesuffix("/compressed")
+
+
+def _as_image(message: Any, msgtype: str) -> RawImage | CompressedImage:
+    if msgtype == COMPRESSED:
+        return CompressedImage(message.format, message.data)
+    return RawImage(
+        message.encoding,
+        message.width,
+        message.height,
+        message.step,
+        message.data,
+        bool(message.is_bigendian),
+    )
+
+
+def _reading_errors() -> tuple[type[Exception], ...]:
+    """What the library raises for damaged bags and messages; it is not of one family."""
+    import sqlite3
+    import struct
+
+    from rosbags.highlevel import AnyReaderError
+    from rosbags.rosbag1 import ReaderError as Reader1Error
+    from rosbags.rosbag2 import ReaderError as Reader2Error
+    from rosbags.serde import SerdeError
+    from rosbags.typesys import TypesysError
+
+    return (
+        *(
+            ImageError,
+            OSError,
+            AnyReaderError,
+            Reader1Error,
+            Reader2Error,
+            SerdeError,
+            TypesysError,
+            sqlite3.Error,
+        ),
+        *(struct.error, ValueError, KeyError, IndexError, AssertionError, EOFError),
+    )
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text or type(error).__name__

@@ -1,0 +1,135 @@
+"""Opens what a person may name: images, folders, patterns, videos, webcams, streams and bags."""
+
+from __future__ import annotations
+
+import glob
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from pose_node.errors import ImageError, SourceError
+from pose_node.imaging import decode_file
+from pose_node.prediction.bags import BagRecording, is_bag
+from pose_node.prediction.frames import Failure, Kind, RecordedFrame, Recording, Selection
+from pose_node.sources import IMAGE_SUFFIXES, FrameSource, find_images, open_source
+
+VIDEO_SUFFIXES = frozenset(
+    {".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
+)
+"""Files that are taken from a folder or pattern as videos. A file that is named may have any."""
+
+
+def expand(text: str) -> list[str]:
+    """The sources that one word of the command line stands for, each to be opened by itself.
+
+    A folder or pattern gives its images, as one source, and each of its videos and bags.
+    """
+    path = Path(text)
+    if is_live(text) or path.is_file() or is_bag(path):
+        return [text]
+    if path.is_dir():
+        entries = sorted(path.iterdir())
+    elif glob.has_magic(text):
+        entries = sorted(Path(name) for name in glob.glob(text, recursive=True))
+    else:
+        return [text]
+    others = [
+        str(entry)
+        for entry in entries
+        if is_bag(entry) or (entry.suffix.lower() in VIDEO_SUFFIXES and entry.is_file())
+    ]
+    images = any(entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file() for entry in entries)
+    return [text, *others] if images or not others else others
+
+
+def open_recording(text: str, selection: Selection, *, topics: Sequence[str] = ()) -> Recording:
+    """Open a source.
+
+    Args:
+        text: an image, a folder or pattern of images, a video or animated GIF, a webcam as a number
+            or ``/dev/video0``, a stream address, or a bag (its folder, or a .mcap, .db3 or .bag
+            file).
+        selection: the wanted frames.
+        topics: of a bag, the topics to read; by default its colour images.
+
+    Raises:
+        SourceError: it does not exist or cannot be opened.
+    """
+    if is_live(text):
+        return _Video(text, "live", selection)
+    path = Path(text)
+    if is_bag(path):
+        return BagRecording(path, selection, topics=topics)
+    if path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES:
+        return _Video(text, "video", selection)
+    if selection.by_time:
+        raise SourceError(f"{text} holds images, which have no times; give a range of frames")
+    return _Images(text, find_images(text), selection)
+
+
+def is_live(text: str) -> bool:
+    """Whether it is a webcam or stream, which cannot be read a second time."""
+    return text.isdecimal() or text.startswith("/dev/video") or "://" in text
+
+
+class _Images:
+    """Image files; one that cannot be read is a failure of its own."""
+
+    kind: Kind = "images"
+    fps = None
+
+    def __init__(self, name: str, paths: Sequence[Path], selection: Selection) -> None:
+        self.name = name
+        self._selection = selection
+        self._paths = paths
+        self.frame_count = selection.count(len(paths))
+
+    def __iter__(self) -> Iterator[RecordedFrame | Failure]:
+        for index, path in enumerate(self._paths):
+            chosen = self._selection.choose(index, 0)
+            if chosen is None:
+                return
+            if not chosen:
+                continue
+            try:
+                image = decode_file(path.read_bytes())
+            except (ImageError, OSError) as error:
+                yield Failure(str(path), str(error))
+            else:
+                yield RecordedFrame(str(path), "", index, None, image)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _Video:
+    """A video, webcam or stream."""
+
+    def __init__(self, name: str, kind: Kind, selection: Selection) -> None:
+        self.name = name
+        self.kind: Kind = kind
+        self._warnings: list[str] = []
+        self._source: FrameSource = open_source(
+            name, on_warning=self._warnings.append, choose=_by_seconds(selection)
+        )
+        fps = self._source.fps
+        self.fps = fps and fps / selection.every
+        self.frame_count = selection.count(self._source.frame_count)
+
+    def __iter__(self) -> Iterator[RecordedFrame | Failure]:
+        for frame in self._source:
+            stamp_ns = time.time_ns() if self.kind == "live" else round(1e9 * frame.timestamp_s)
+            yield RecordedFrame(self.name, "", frame.index, stamp_ns, frame.image)
+        for warning in self._warnings:
+            yield Failure(self.name, warning)
+
+    def close(self) -> None:
+        """Give the file or device back."""
+        self._source.close()
+
+
+def _by_seconds(selection: Selection) -> Callable[[int, float], bool | None]:
+    def choose(index: int, seconds: float) -> bool | None:
+        return selection.choose(index, round(1e9 * seconds))
+
+    return choose
