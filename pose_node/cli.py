@@ -29,6 +29,7 @@ _ROS_COMMANDS = {
     "run": ("pose_node.ros.node", "the node: camera images in, poses out"),
     "camera": ("pose_node.ros.camera", "publish a video, webcam, image or folder as a camera"),
     "demo": ("pose_node.ros.demo", "camera, node and a printout, on a sample video"),
+    "exercise": ("pose_node.ros.exercise", "count repetitions of exercises of everybody in view"),
 }
 
 _RUN_HELP = """\
@@ -158,7 +159,7 @@ def _add_models(commands: Any) -> None:
     listing.set_defaults(command=list_models)
 
     info = actions.add_parser("info", help="what is in a model file")
-    info.add_argument("model", metavar="FILE", help="a checkpoint, or the name of a fetched model")
+    info.add_argument("model", metavar="FILE", help="a model file, or the name of a fetched model")
     _add_activation(info)
     _add_json(info)
     info.set_defaults(command=model_info)
