@@ -119,11 +119,12 @@ def _input_of(model: Any) -> tuple[list[int | None], str]:
 
 
 def _metadata_of(model: Any) -> dict[str, str]:
-    """The metadata, as text."""
+    """The metadata that are text."""
     if not model.has_rt_info([METADATA_SECTION]):
         return {}
     section = model.get_rt_info([METADATA_SECTION]).astype(dict)
-    return {str(name): value.astype(str) for name, value in section.items()}
+    values = {str(name): value.value for name, value in section.items()}
+    return {name: value for name, value in values.items() if isinstance(value, str)}
 
 
 def _name(port: Any, index: int) -> str:
