@@ -34,7 +34,7 @@ def test_commands_exist(text: str) -> None:
     parser = _parser()
     (commands,) = (action.choices for action in parser._actions if action.choices)
     named = set(re.findall(r"`pose-node ([a-z]+)", text))
-    assert named >= {"run", "camera", "demo", "fetch", "models", "evaluate"}
+    assert named >= {"run", "camera", "demo", "exercise", "fetch", "models", "evaluate"}
     assert named <= set(commands or ())
 
 
