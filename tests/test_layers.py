@@ -25,6 +25,7 @@ LAYERS = (
     ("inference",),
     ("pipeline",),
     ("evaluation", "exporting"),
+    ("prediction",),
     ("export",),
     ("ros",),
     ("arguments", "commands"),

@@ -298,7 +298,7 @@ def _storage_of(recording: BagRecording) -> str:
 def _qos(durability: Any, *, depth: int) -> Any:
     from rosbags.interfaces import Qos, QosHistory, QosLiveliness, QosReliability, QosTime
 
-    endless = QosTime(2147483647, 4294967295)
+    endless = QosTime(9223372036, 854775807)  # as rmw writes infinity
     return Qos(
         QosHistory.KEEP_LAST,
         depth,
