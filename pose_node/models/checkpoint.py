@@ -14,10 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 
 from pose_node.errors import CheckpointError
 from pose_node.models.archive import Archive, ArchiveError
+from pose_node.models.inert import MAX_DIMENSIONS
 from pose_node.models.pickle_machine import (
     MAX_PICKLE_BYTES,
     PickleError,
@@ -32,7 +34,11 @@ MAX_WIDENING = 2
 MAX_SHARING = 4
 ALLOWANCE_BYTES = 1 << 20  # for small files in which little is shared much
 MAX_EXTENT = 1 << 40  # of sizes, strides and offsets: what torch itself can hold
-MAX_DIMENSIONS = 8
+
+# Types as which numbers are read, and as which they are given, where that is not their own. A bool
+# is read as a number because any byte but 0 and 1 would be none.
+_STORED = {"bfloat16": "uint16", "bool": "uint8"}
+_GIVEN = {"bfloat16": "float32", "float16": "float32", "float64": "float32"}
 
 
 class Checkpoint:
@@ -86,18 +92,21 @@ class Checkpoint:
         """
         stored = reference.storage
         self._check_tensor(reference)
-        # Read as bytes: any other byte than 0 and 1 is no valid torch.bool.
-        dtype: torch.dtype = getattr(torch, stored.dtype if stored.dtype != "bool" else "uint8")
-        wanted = torch.float32 if dtype.is_floating_point else dtype
+        dtype = np.dtype(_STORED.get(stored.dtype, stored.dtype)).newbyteorder("<")
+        wanted = np.dtype(_GIVEN.get(stored.dtype, stored.dtype))
         given = math.prod(reference.shape) * wanted.itemsize
         data = self._read_storage(stored, dtype.itemsize, given)
-        if not data:
-            return torch.empty(reference.shape, dtype=wanted)
-        flat = torch.frombuffer(data, dtype=dtype)
-        view = flat.as_strided(reference.shape, reference.strides, reference.offset)
-        # A copy, so that the tensor is packed and owns no more than its own elements.
-        packed = view.to(wanted, copy=True).contiguous()
-        return packed.bool() if stored.dtype == "bool" else packed
+        strides = [stride * dtype.itemsize for stride in reference.strides]
+        flat = np.frombuffer(data, dtype)[reference.offset :]
+        view = np.lib.stride_tricks.as_strided(flat, reference.shape, strides)
+        # A copy, so that the tensor is packed and owns no more than its own elements. By numpy,
+        # because torch would share so little work among threads, and wait for each of them.
+        if stored.dtype == "bfloat16":  # the upper half of a float32
+            bits = view.astype(np.uint32, order="C")
+            bits <<= 16
+            return torch.from_numpy(bits.view(np.float32))
+        with np.errstate(over="ignore"):  # too large for float32: infinite, which is refused
+            return torch.from_numpy(view.astype(wanted, order="C"))
 
     def _read_storage(self, stored: StorageReference, item_size: int, given: int) -> bytearray:
         """The bytes of a storage, of which a tensor of `given` bytes will be made."""
