@@ -197,6 +197,10 @@ def from_skeleton_info(message: SkeletonInfo) -> Skeleton:
     """
     count = len(message.keypoint_names)
     edges = message.edges.tolist()
+    if len(edges) % 2:
+        raise ValueError(
+            f"skeleton {message.name!r} must have pairs of indices in edges, got {len(edges)} indices"
+        )
     return Skeleton(
         name=message.name,
         keypoint_names=tuple(message.keypoint_names),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,21 @@ def test_skeleton_of_a_hand() -> None:
     assert tuple(received.keypoint_names) == hand.keypoint_names
     assert len(received.edges) == 40
     assert list(received.flip) == list(range(21))
+
+
+def test_skeleton_there_and_back() -> None:
+    received = messages.from_skeleton_info(messages.to_skeleton_info(COCO17, Time()))
+    assert dataclasses.replace(received, sigmas=COCO17.sigmas) == COCO17
+    assert received.sigmas == (1 / 17,) * 17
+
+
+@pytest.mark.parametrize("change", [{"edges": [1, 2, 3]}, {"flip": [0]}, {"edges": [0, 99]}])
+def test_skeletons_that_contradict_themselves(change: dict[str, list[int]]) -> None:
+    message = messages.to_skeleton_info(COCO17, Time())
+    for name, value in change.items():
+        setattr(message, name, value)
+    with pytest.raises(ValueError, match="flip|edges"):
+        messages.from_skeleton_info(message)
 
 
 def test_stamp_to_the_nanosecond(header: Header) -> None:
