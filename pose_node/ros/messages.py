@@ -199,7 +199,7 @@ def from_skeleton_info(message: SkeletonInfo) -> Skeleton:
     edges = message.edges.tolist()
     if len(edges) % 2:
         raise ValueError(
-            f"skeleton {message.name!r} must have pairs of indices in edges, got {len(edges)} indices"
+            f"skeleton {message.name!r} must have pairs of indices in edges, got {len(edges)}"
         )
     return Skeleton(
         name=message.name,

@@ -119,7 +119,7 @@ def test_skeletons_that_contradict_themselves(change: dict[str, list[int]]) -> N
     message = messages.to_skeleton_info(COCO17, Time())
     for name, value in change.items():
         setattr(message, name, value)
-    with pytest.raises(ValueError, match="flip|edges"):
+    with pytest.raises(ValueError, match=r"flip|edges"):
         messages.from_skeleton_info(message)
 
 
