@@ -75,7 +75,7 @@ def main() -> int:
     try:
         started = time.monotonic()
         node = _start(
-            *("pose_node.ros.node", "--ros-args", "-r", f"__ns:={NAMESPACE}"),
+            *("run", "--ros-args", "-r", f"__ns:={NAMESPACE}"),
             *("-p", f"model:={options.model}", "-p", f"image_transport:={options.transport}"),
         )
         while not listener.ready:
@@ -84,7 +84,7 @@ def main() -> int:
                 raise SystemExit(f"the node ended with code {node.returncode}")
         ready_seconds = time.monotonic() - started
         camera = _start(
-            *("pose_node.ros.camera", options.video, "--loop", "--rate", str(options.rate)),
+            *("camera", options.video, "--loop", "--rate", str(options.rate)),
             *("--size", options.size, "--transport", options.transport),
             *("--reliability", options.reliability, "--ros-args", "-r", f"__ns:={NAMESPACE}"),
         )
@@ -127,8 +127,8 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", module, *arguments])
+def _start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "pose_node.ros.entry", name, *arguments])
 
 
 def _measure(

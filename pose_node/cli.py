@@ -20,16 +20,17 @@ from pose_node.commands import convert_model, fetch, list_models, model_info
 from pose_node.evaluate_command import add_evaluate
 from pose_node.export_command import add_export
 from pose_node.predict_command import add_predict
+from pose_node.ros.entry import end_quietly, start
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # as shells report Ctrl-C
 
 _ROS_COMMANDS = {
-    "run": ("pose_node.ros.node", "the node: camera images in, poses out"),
-    "camera": ("pose_node.ros.camera", "publish a video, webcam, image or folder as a camera"),
-    "demo": ("pose_node.ros.demo", "camera, node and a printout, on a sample video"),
-    "exercise": ("pose_node.ros.exercise", "count repetitions of exercises of everybody in view"),
+    "run": "the node: camera images in, poses out",
+    "camera": "publish a video, webcam, image or folder as a camera",
+    "demo": "camera, node and a printout, on a sample video",
+    "exercise": "count repetitions of exercises of everybody in view",
 }
 
 _RUN_HELP = """\
@@ -102,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pose-node {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, (_, summary) in _ROS_COMMANDS.items():
+    for name, summary in _ROS_COMMANDS.items():
         commands.add_parser(name, help=f"{summary} (ROS 2)")  # for the list; main() runs them
     _add_fetch(commands)
     _add_models(commands)
@@ -204,7 +205,7 @@ def _run_ros(command: str, arguments: list[str]) -> int:
     if command == "run" and {"-h", "--help"} & set(arguments):
         print(_RUN_HELP, end="")
         return 0
-    module, _ = _ROS_COMMANDS[command]
+    end_quietly(command)
     for needed, remedy in (
         ("rclpy", "source your ROS 2 (source /opt/ros/<distribution>/setup.bash)"),
         ("pose_node.msg", "build the package (colcon build, or scripts/setup) and source it"),
@@ -216,5 +217,4 @@ def _run_ros(command: str, arguments: list[str]) -> int:
                 f"`pose-node {command}` needs {needed}, which cannot be imported ({error}); "
                 f"{remedy}, or run `make setup` in the sources and use .venv/bin/pose-node"
             ) from error
-    result: int = importlib.import_module(module).main(arguments)
-    return result
+    return start(command, arguments)

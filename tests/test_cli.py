@@ -18,6 +18,7 @@ from pose_node import __version__, cli, commands
 from pose_node.evaluation import STATISTICS
 from pose_node.models.catalog import KNOWN_MODELS
 from pose_node.models.fetch import cached_model_path
+from pose_node.ros import entry
 
 TINY = "fixtures/ul_yolo11_tiny_pose.pt"
 
@@ -136,7 +137,8 @@ def fake_ros(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     calls: list[tuple[str, list[str]]] = []
     for name in ("rclpy", "pose_node.msg"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    for name in ("node", "camera", "demo"):
+    monkeypatch.setattr(entry, "end_at_once", lambda code: None)
+    for name in ("node_process", "camera", "demo"):
         module = types.ModuleType(name)
 
         def main(args: Sequence[str], name: str = name) -> int:
@@ -148,7 +150,7 @@ def fake_ros(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     return calls
 
 
-@pytest.mark.parametrize(("command", "module"), [("run", "node"), ("camera", "camera")])
+@pytest.mark.parametrize(("command", "module"), [("run", "node_process"), ("camera", "camera")])
 def test_ros_commands_hand_over_every_argument(
     fake_ros: list[tuple[str, list[str]]], command: str, module: str
 ) -> None:

@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 
 import pose_node
+from pose_node.ros.entry import PROCESSES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,15 +59,16 @@ def test_every_imported_ros_package_is_a_dependency() -> None:
     assert imported - dependencies == set()
 
 
-def test_every_executable_names_a_main() -> None:
+def test_every_executable_starts_a_process() -> None:
     programs = sorted((ROOT / "scripts" / "ros").iterdir())
     names = [program.name for program in programs]
     assert names == ["camera", "exercise", "pose-node", "pose_node"]
     for program in programs:
         text = program.read_text(encoding="utf-8")
-        found = re.search(r"^from (pose_node[.\w]*) import main$", text, re.MULTILINE)
+        found = re.search(r"^sys.exit\((?:main\(\)|start\(\"(\w+)\"\))\)$", text, re.MULTILINE)
         assert found is not None
-        source = ROOT.joinpath(*found[1].split(".")).with_suffix(".py").read_text(encoding="utf-8")
+        module, _ = PROCESSES[found[1]] if found[1] else ("pose_node.__main__", 0)
+        source = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
         assert "def main(" in source
 
 

@@ -7,7 +7,6 @@ serves the node and listens for signals. Relative, remappable topics: `image_raw
 
 from __future__ import annotations
 
-import signal
 import struct
 import sys
 import threading
@@ -35,6 +34,7 @@ from pose_node.imaging import encode_jpeg
 from pose_node.playback import FrameReader, Schedule
 from pose_node.ros.camera_info import Calibration, read_calibration, to_camera_info
 from pose_node.ros.camera_options import DEFAULT_RATE, CameraOptions, parse_options
+from pose_node.ros.signals import note_signals
 from pose_node.ros.transport import prepare_process
 from pose_node.sources import SourceFrame, open_source
 
@@ -194,10 +194,7 @@ def main(args: Sequence[str] | None = None) -> int:
     warnings = prepare_process()
     # The machine is shared with the network: decoding is cheap and must stay small.
     cv2.setNumThreads(1)
-    signalled: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Only a note: a handler runs between any two instructions and must take no lock.
-        signal.signal(number, lambda number, _frame: signalled.append(number))
+    signalled = note_signals()
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("camera")
     for warning in warnings:
@@ -270,7 +267,3 @@ def _serialized_with_data(message: Image | CompressedImage, data: bytes | memory
 
 def _has_subscriber(publisher: Publisher[Image] | Publisher[CompressedImage] | None) -> bool:
     return publisher is not None and publisher.get_subscription_count() > 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -18,9 +18,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import rclpy
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
@@ -28,6 +28,7 @@ from pose_node.errors import PoseNodeError, SourceError
 from pose_node.models.fetch import cached_model_path, resolve_model
 from pose_node.msg import PersonPoseArray, SkeletonInfo
 from pose_node.ros.messages import to_poses, to_stamp_ns
+from pose_node.ros.signals import interrupt
 from pose_node.ros.transport import prepare_process
 
 NAMESPACE = "/pose_node_demo"  # so that a robot's own camera on the same network is left alone
@@ -107,6 +108,7 @@ def main(args: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if args is None else list(args)
     options = parse_options(remove_ros_args(["demo", *arguments])[1:])
     try:
+        interrupt()
         options.output.mkdir(parents=True, exist_ok=True)
         source = options.source or str(_sample_video())
         resolve_model(options.model)  # before anything is started
@@ -120,7 +122,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"pose-node demo: error: cannot write to {options.output}: {error}", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except KeyboardInterrupt:
         print("pose-node demo: stopped", file=sys.stderr)
         return 130
 
@@ -152,21 +154,21 @@ def _sample_video() -> Path:
 
 def _play(source: str, options: argparse.Namespace) -> Record:
     """Start node and camera, listen until the video has ended, stop both."""
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     audience = Audience()
     children: list[subprocess.Popen[bytes]] = []
     try:
         parameters = {"model": options.model, "device": options.device}
         given = [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]
         print(f"starting the node with {options.model} ...", flush=True)
-        node = _start("pose_node.ros.node", "--ros-args", "-r", f"__ns:={NAMESPACE}", *given)
+        node = _start("run", "--ros-args", "-r", f"__ns:={NAMESPACE}", *given)
         children.append(node)
         _listen(audience, lambda: audience.node_is_ready, START_UP_SECONDS, node)
 
         print(f"playing {source} ...", flush=True)
         limit = ["--count", str(options.count)] if options.count else []
         camera = _start(
-            *("pose_node.ros.camera", source, "--once", "--wait-for-subscriber"),
+            *("camera", source, "--once", "--wait-for-subscriber"),
             *("--size", options.size, *limit, "--ros-args", "-r", f"__ns:={NAMESPACE}"),
         )
         children.append(camera)
@@ -182,8 +184,8 @@ def _play(source: str, options: argparse.Namespace) -> Record:
         rclpy.try_shutdown()
 
 
-def _start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", module, *arguments])
+def _start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "pose_node.ros.entry", name, *arguments])
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
@@ -293,7 +295,3 @@ def _decode(jpeg: bytes) -> np.ndarray:
     if image is None:
         raise PoseNodeError("the node published an annotated image that is no JPEG")
     return image
-
-
-if __name__ == "__main__":
-    sys.exit(main())

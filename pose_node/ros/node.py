@@ -8,31 +8,23 @@ from __future__ import annotations
 
 import functools
 import math
-import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
-from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import SetBool
 
 from pose_node.errors import ImageError, PoseNodeError
 from pose_node.imaging import check
-from pose_node.models.catalog import KNOWN_MODELS
-from pose_node.models.fetch import fetch_model
 from pose_node.msg import SkeletonInfo
 from pose_node.pipeline import PosePipeline
 from pose_node.poses import Frame, Poses
@@ -40,44 +32,14 @@ from pose_node.process_settings import release_memory
 from pose_node.ros import messages, start_up
 from pose_node.ros.camera_topics import ArrivedImage, CameraTopics
 from pose_node.ros.diagnostics import NodeReport, to_diagnostics
+from pose_node.ros.loading import LoadPipeline, load_pipeline
 from pose_node.ros.mailbox import Mailbox
 from pose_node.ros.parameters import NodeParameters
 from pose_node.ros.statistics import StageStatistics
 from pose_node.ros.throttle import Throttle
-from pose_node.ros.transport import prepare_process
 from pose_node.ros.worker import Worker
 
-LoadPipeline = Callable[[NodeParameters], PosePipeline]
 Transition = Callable[["PoseNode", LifecycleState], TransitionCallbackReturn]
-
-
-def load_pipeline(parameters: NodeParameters) -> PosePipeline:
-    """Load the network that the parameters name, and run it once.
-
-    Raises:
-        PoseNodeError: the model or the device cannot be used.
-        ValueError: the model does not go with the other parameters.
-    """
-    try:
-        from pose_node.inference.engine import PoseEngine  # takes seconds: not before it is needed
-    except ModuleNotFoundError as error:
-        raise PoseNodeError(
-            f"the Python package {error.name} is missing: `pip install torch safetensors` into the "
-            "Python that ROS uses, see the README"
-        ) from error
-    if parameters.auto_fetch and parameters.model in KNOWN_MODELS:
-        fetch_model(parameters.model)
-    engine = PoseEngine.load(
-        parameters.model,
-        device=parameters.device,
-        half=parameters.half,
-        image_size=parameters.image_size,
-        score_threshold=parameters.score_threshold,
-        iou_threshold=parameters.iou_threshold,
-        max_people=parameters.max_people,
-    )
-    engine.warm_up()
-    return PosePipeline(engine)
 
 
 def _with_reason(transition: Transition) -> Transition:
@@ -387,70 +349,3 @@ class PoseNode(LifecycleNode):
 
 def _values(given: Sequence[Parameter[Any]]) -> dict[str, Any]:
     return {parameter.name: parameter.value for parameter in given}
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the node until Ctrl-C, SIGTERM or the end of the context.
-
-    Args:
-        args: command line without the program's name; that of the process by default.
-
-    Returns:
-        The exit code: 0 after a clean end, 1 if the node cannot start.
-    """
-    warnings = prepare_process()
-    signalled: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Only a note. rclpy's own handlers end the context at once, and with it whatever is just
-        # being made or published: an end in the middle of the start would look like a fault.
-        signal.signal(number, lambda number, _frame: _note(number, signalled))
-    node = _make_node(args)
-    try:
-        if node is None:
-            return 1
-        for warning in warnings:
-            node.get_logger().warning(warning)
-        if node.parameters.autostart and not _walk_to_active(node):
-            return 1
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        while not signalled and rclpy.ok():
-            executor.spin_once(timeout_sec=0.2)
-    except ExternalShutdownException:
-        pass
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
-
-
-def _make_node(args: Sequence[str] | None) -> PoseNode | None:
-    """Start ROS and make the node; None if the arguments are wrong, which is then printed."""
-    try:
-        rclpy.init(
-            args=None if args is None else ["pose_node", *args],
-            signal_handler_options=SignalHandlerOptions.NO,
-        )
-        return PoseNode()
-    except (ValueError, ParameterException) as error:
-        print(f"pose_node: error: {error}", file=sys.stderr)
-    except RuntimeError as error:  # of rclpy, whose own classes for it are private
-        print(f"pose_node: error: ROS cannot start with these arguments: {error}", file=sys.stderr)
-    return None
-
-
-def _note(number: int, signalled: list[int]) -> None:
-    """Remember a signal; the same one again ends the process at once, whatever it waits for."""
-    signalled.append(number)
-    signal.signal(number, signal.SIG_DFL)
-
-
-def _walk_to_active(node: PoseNode) -> bool:
-    """Configure and activate; whether that worked."""
-    success = TransitionCallbackReturn.SUCCESS
-    return node.trigger_configure() == success and node.trigger_activate() == success
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -44,7 +44,7 @@ class Process:
 
     def __init__(self, *arguments: str) -> None:
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "pose_node.ros.camera", *arguments],
+            [sys.executable, "-m", "pose_node.ros.entry", "camera", *arguments],
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

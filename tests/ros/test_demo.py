@@ -133,7 +133,7 @@ def test_a_folder_that_cannot_be_written(
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The demo as a process."""
     return subprocess.run(
-        [sys.executable, "-m", "pose_node.ros.demo", *map(str, arguments)],
+        [sys.executable, "-m", "pose_node.ros.entry", "demo", *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,

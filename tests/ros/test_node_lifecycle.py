@@ -24,8 +24,8 @@ from std_msgs.msg import Header, String
 
 from pose_node import COCO17
 from pose_node.errors import CheckpointError, DeviceError
-from pose_node.ros import node as node_module
 from pose_node.ros import start_up
+from pose_node.ros.loading import load_pipeline
 from pose_node.ros.parameters import NodeParameters
 from tests.ros.node_bench import Bench, FakePipeline, image
 
@@ -149,7 +149,7 @@ def test_what_nobody_expects_while_loading_is_said_too(make_bench: MakeBench) ->
 
 
 def test_no_such_model_is_said_by_the_real_loader(make_bench: MakeBench) -> None:
-    bench = make_bench(node_module.load_pipeline, model="/no/such/model.pt", device="cpu")
+    bench = make_bench(load_pipeline, model="/no/such/model.pt", device="cpu")
     assert bench.transition("configure") == ["FAILURE"]
     (line,) = bench.logs("error")
     assert line.startswith("cannot configure: ")

@@ -41,7 +41,7 @@ class Process:
         given = [text for parameter in parameters for text in ("-p", parameter)]
         given += ["-r", f"__node:={name}"]
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "pose_node.ros.node", "--ros-args", *given],
+            [sys.executable, "-m", "pose_node.ros.entry", "run", "--ros-args", *given],
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -266,7 +266,7 @@ def test_wrong_ros_arguments_end_with_code_1_and_the_reason(
     arguments: list[str], reason: str
 ) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "pose_node.ros.node", "--ros-args", *arguments],
+        [sys.executable, "-m", "pose_node.ros.entry", "run", "--ros-args", *arguments],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
