@@ -7,7 +7,6 @@ and counts on an image while somebody looks.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from pose_node.poses import Skeleton
 from pose_node.ros import messages
 from pose_node.ros.exercise_picture import ExercisePicture
 from pose_node.ros.parameters import Parameters, parameter
+from pose_node.ros.signals import note_signals
 from pose_node.ros.throttle import Throttle
 from pose_node.ros.transport import prepare_process
 from pose_node.skeletons import BUILT_IN
@@ -276,16 +276,40 @@ def main(args: Sequence[str] | None = None) -> int:
         if options.list:
             _print_exercises(options.definitions)
             return 0
-        return _run(arguments, options)
+        warnings = prepare_process()
+        signalled = note_signals()
+        node = _make_node(arguments, options)
     except (PoseNodeError, ValueError, ParameterException) as error:
-        print(f"pose-node exercise: error: {error}", file=sys.stderr)
+        return _fail(str(error))
     except RuntimeError as error:  # of rclpy, whose own classes for it are private
-        print(
-            f"pose-node exercise: error: ROS cannot start with these arguments: {error}",
-            file=sys.stderr,
-        )
+        return _fail(f"ROS cannot start with these arguments: {error}")
+    try:
+        for warning in warnings:
+            node.get_logger().warning(warning)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not signalled and rclpy.ok():
+            executor.spin_once(timeout_sec=0.2)
+    except ExternalShutdownException:
+        pass
     finally:
+        node.destroy_node()
         rclpy.try_shutdown()
+    return 0
+
+
+def _make_node(arguments: Sequence[str], options: argparse.Namespace) -> ExerciseNode:
+    """Start ROS and make the node; what the command line says by itself goes before parameters."""
+    rclpy.init(args=["exercise", *arguments], signal_handler_options=SignalHandlerOptions.NO)
+    given = {"exercises": options.exercises, "definitions": options.definitions}
+    return ExerciseNode(
+        parameter_overrides=[Parameter(name, value=value) for name, value in given.items() if value]
+    )
+
+
+def _fail(reason: str) -> int:
+    print(f"pose-node exercise: error: {reason}", file=sys.stderr)
+    rclpy.try_shutdown()
     return 1
 
 
@@ -299,40 +323,3 @@ def _print_exercises(definitions: str | None) -> None:
             for angle in exercise.angles
         )
         print(f"{exercise.name}: {exercise.side}, from {exercise.start}; {ends}")
-
-
-def _run(arguments: Sequence[str], options: argparse.Namespace) -> int:
-    warnings = prepare_process()
-    signalled: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Only a note: an end in the middle of the start or of a message would look like a fault.
-        signal.signal(number, lambda number, _frame: _note(number, signalled))
-    rclpy.init(args=["exercise", *arguments], signal_handler_options=SignalHandlerOptions.NO)
-    given = []
-    if options.exercises:
-        given.append(Parameter("exercises", value=options.exercises))
-    if options.definitions:
-        given.append(Parameter("definitions", value=options.definitions))
-    node = ExerciseNode(parameter_overrides=given)
-    try:
-        for warning in warnings:
-            node.get_logger().warning(warning)
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        while not signalled and rclpy.ok():
-            executor.spin_once(timeout_sec=0.2)
-    except ExternalShutdownException:
-        pass
-    finally:
-        node.destroy_node()
-    return 0
-
-
-def _note(number: int, signalled: list[int]) -> None:
-    """Remember a signal; the same one again ends the process at once, whatever it waits for."""
-    signalled.append(number)
-    signal.signal(number, signal.SIG_DFL)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
