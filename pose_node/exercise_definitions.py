@@ -1,4 +1,4 @@
-"""Exercises from YAML files.
+"""What an exercise is, and exercises from YAML files.
 
 ``config/exercises.yaml`` holds the built-in ones and says what each field means.
 """
@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pose_node.errors import ExerciseError
-from pose_node.exercise import SIDES, Exercise, JointAngle
 from pose_node.installation import find_installed
 from pose_node.plain_yaml import PlainYamlError, read_plain_yaml
+from pose_node.poses import Skeleton
+
+Goal = Literal["up", "down"]
+Triple = tuple[int, int, int]
+
+SIDES = ("left", "right", "both", "either", "each")
+OPPOSITE = "opposite_"
 
 BUILT_IN_FILE = "config/exercises.yaml"
 MAX_FILE_BYTES = 64 * 1024
@@ -27,6 +34,91 @@ _NUMBERS = {"hysteresis": (0.0, 90.0), "minimum_score": (0.0, 1.0), "minimum_dur
 _NEEDED = ("side", "start", "angles")
 _FIELDS = (*_NEEDED, *_NUMBERS)
 _ANGLE_FIELDS = ("joints", "up", "down")
+
+
+@dataclass(frozen=True)
+class JointAngle:
+    """An angle in the image and where its ends are.
+
+    Attributes:
+        joints: keypoints without their side: a neighbour, the joint, the other neighbour; after
+            "opposite_" that of the other side.
+        up, down: degrees, 0 to 180, from which on the joint is up or down; any may be the larger.
+    """
+
+    joints: tuple[str, str, str]
+    up: float
+    down: float
+
+    def progress(self, angle: float, start: Goal) -> float:
+        """How far an angle is from one end (0) to the other (1)."""
+        share = (angle - self.down) / (self.up - self.down)
+        return min(1.0, max(0.0, share if start == "down" else 1 - share))
+
+    def is_at(self, goal: Goal, angle: float, slack: float) -> bool:
+        """Whether an angle is at an end, or at most `slack` degrees before it."""
+        end, other = (self.up, self.down) if goal == "up" else (self.down, self.up)
+        return angle >= end - slack if end > other else angle <= end + slack
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What is counted.
+
+    Attributes:
+        name: what messages call it.
+        side: "left" or "right"; "both": together, one count, nothing while one is not seen;
+            "either": one count, by any side that is seen; "each": two counts.
+        start: the end at which a repetition begins and is completed.
+        angles: all of them must reach an end.
+        hysteresis: degrees that an angle must come back before the person has left an end.
+        minimum_score: keypoints with a lower score are not seen.
+        minimum_duration: seconds; what is faster is a wrong keypoint, not a repetition.
+    """
+
+    name: str
+    side: str
+    start: Goal
+    angles: tuple[JointAngle, ...]
+    hysteresis: float = 10.0
+    minimum_score: float = 0.5
+    minimum_duration: float = 0.4
+
+    def counted_sides(self) -> tuple[str, ...]:
+        """The sides that have a count: what `PersonProgress.side` may say."""
+        return ("left", "right") if self.side == "each" else (self.side,)
+
+    def joints(self, skeleton: Skeleton) -> dict[str, tuple[Triple, ...]]:
+        """Keypoint indices of all angles, for the left and the right side.
+
+        Raises:
+            ExerciseError: the skeleton lacks a keypoint.
+        """
+        return {
+            side: tuple(
+                (
+                    self._keypoint(angle.joints[0], side, skeleton),
+                    self._keypoint(angle.joints[1], side, skeleton),
+                    self._keypoint(angle.joints[2], side, skeleton),
+                )
+                for angle in self.angles
+            )
+            for side in ("left", "right")
+            if self.side in (side, "both", "either", "each")
+        }
+
+    def _keypoint(self, joint: str, side: str, skeleton: Skeleton) -> int:
+        wanted = side
+        if joint.startswith(OPPOSITE):
+            wanted = "right" if side == "left" else "left"
+        base = joint.removeprefix(OPPOSITE)
+        for name in (f"{wanted}_{base}", joint):  # the second for those in the middle, as "nose"
+            if name in skeleton.keypoint_names:
+                return skeleton.keypoint_names.index(name)
+        raise ExerciseError(
+            f"exercise {self.name!r} needs the keypoint {wanted}_{base} or {joint}, but the "
+            f"skeleton {skeleton.name!r} has only {', '.join(skeleton.keypoint_names)}"
+        )
 
 
 def load_exercises(path: str | os.PathLike[str]) -> dict[str, Exercise]:

@@ -13,14 +13,8 @@ import pytest
 
 from pose_node import COCO17, PoseEngine, Poses, Skeleton
 from pose_node.errors import ExerciseError
-from pose_node.exercise import (
-    Exercise,
-    ExerciseCounter,
-    JointAngle,
-    PersonProgress,
-    joint_angle,
-)
-from pose_node.exercise_definitions import choose_exercises
+from pose_node.exercise import ExerciseCounter, PersonProgress, joint_angle
+from pose_node.exercise_definitions import Exercise, JointAngle, choose_exercises
 
 SECOND_NS = 1_000_000_000
 RATE = 10.0

@@ -8,9 +8,10 @@ import pytest
 
 from pose_node import COCO17, exercise_definitions
 from pose_node.errors import ExerciseError
-from pose_node.exercise import Exercise, JointAngle
 from pose_node.exercise_definitions import (
     MAX_FILE_BYTES,
+    Exercise,
+    JointAngle,
     built_in_exercises,
     choose_exercises,
     load_exercises,
