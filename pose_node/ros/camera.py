@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -77,11 +78,17 @@ class CameraPublisher:
             self._compressed = node.create_publisher(
                 CompressedImage, "image_raw/compressed", quality
             )
-        self._info = node.create_publisher(CameraInfo, "camera_info", quality)
+        # Small and never late, so that who counts or joins them misses none.
+        every = QoSProfile(depth=10, reliability=quality.reliability)
+        self._info = node.create_publisher(CameraInfo, "camera_info", every)
 
-    def has_subscriber(self) -> bool:
-        """Whether someone listens to the images."""
-        return _has_subscriber(self._raw) or _has_subscriber(self._compressed)
+    def has_subscribers(self) -> bool:
+        """Whether someone listens to everything that `wait_for` of the options names."""
+        heard = {
+            "image": _has_subscriber(self._raw) or _has_subscriber(self._compressed),
+            "camera_info": _has_subscriber(self._info),
+        }
+        return all(heard[name] for name in self._options.wait_for)
 
     def prepare(self, frame: SourceFrame, *, live: bool) -> PreparedFrame:
         """Do the work that can be done before a frame is due; needs no node, so any thread will do.
@@ -146,7 +153,7 @@ def run(
     Raises:
         PoseNodeError: the source failed.
     """
-    if options.wait_for_subscriber and not _wait_for_subscriber(publisher, stop):
+    if options.wait_for and not _wait_for_subscribers(publisher, stop):
         return Summary(0, 0.0, 0)
     published = 0
     start = time.monotonic()
@@ -165,11 +172,11 @@ def run(
     return Summary(published, elapsed, 0 if schedule is None else schedule.missed)
 
 
-def _wait_for_subscriber(publisher: CameraPublisher, stop: threading.Event) -> bool:
-    while not publisher.has_subscriber():
+def _wait_for_subscribers(publisher: CameraPublisher, stop: threading.Event) -> bool:
+    while not publisher.has_subscribers():
         if stop.wait(0.02):
             return False
-    # That we know the subscriber does not mean that it knows us; there is nothing to ask for that.
+    # That we know a subscriber does not mean that it knows us; there is nothing to ask for that.
     return not stop.wait(_DISCOVERY_S)
 
 
@@ -265,5 +272,5 @@ def _serialized_with_data(message: Image | CompressedImage, data: bytes | memory
     return b"".join((head[:-4], struct.pack("<I" if head[1] & 1 else ">I", length), data))
 
 
-def _has_subscriber(publisher: Publisher[Image] | Publisher[CompressedImage] | None) -> bool:
+def _has_subscriber(publisher: Publisher[Any] | None) -> bool:
     return publisher is not None and publisher.get_subscription_count() > 0

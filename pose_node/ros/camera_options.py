@@ -28,7 +28,7 @@ class CameraOptions:
     camera_info: Path | None = None
     jpeg_quality: int = 90
     reliability: str = "reliable"
-    wait_for_subscriber: bool = False
+    wait_for: tuple[str, ...] = ()
     count: int | None = None
 
 
@@ -79,11 +79,15 @@ def parse_options(arguments: Sequence[str]) -> CameraOptions:
         help="what the topics offer; reliable (default) matches subscribers of both kinds",
     )
     parser.add_argument(
-        "--wait-for-subscriber",
-        action="store_true",
-        help="publish the first frame only when someone listens to the images",
+        "--wait-for",
+        action="append",
+        choices=("image", "camera_info"),
+        default=[],
+        help="publish the first frame only when someone listens to the images, in any form, or to "
+        "camera_info; twice for both",
     )
-    return CameraOptions(**vars(parser.parse_args(arguments)))
+    options = vars(parser.parse_args(arguments))
+    return CameraOptions(**{**options, "wait_for": tuple(options["wait_for"])})
 
 
 def _rate(text: str) -> float:

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import rclpy
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, CompressedImage
@@ -75,9 +75,7 @@ class Audience(Node):
             CompressedImage, "image_annotated/compressed", self._on_picture, 10
         )
         # One small message for every image that the camera sends: counts them.
-        self.create_subscription(
-            CameraInfo, "camera_info", self._on_camera_info, qos_profile_sensor_data
-        )
+        self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, 100)
 
     def _on_skeleton(self, _: SkeletonInfo) -> None:
         self.node_is_ready = True
@@ -168,7 +166,8 @@ def _play(source: str, options: argparse.Namespace) -> Record:
         print(f"playing {source} ...", flush=True)
         limit = ["--count", str(options.count)] if options.count else []
         camera = _start(
-            *("camera", source, "--once", "--wait-for-subscriber"),
+            *("camera", source, "--once", "--wait-for", "image"),
+            *("--wait-for", "camera_info"),  # else nobody would count the first images
             *("--size", options.size, *limit, "--ros-args", "-r", f"__ns:={NAMESPACE}"),
         )
         children.append(camera)

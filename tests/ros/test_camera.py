@@ -37,6 +37,7 @@ pytestmark = pytest.mark.ros
 REPOSITORY = Path(__file__).resolve().parents[2]
 TYPES = {"image_raw": Image, "image_raw/compressed": CompressedImage, "camera_info": CameraInfo}
 WIDTH, HEIGHT = 64, 48
+WAIT_FOR_BOTH = ("--wait-for", "image", "--wait-for", "camera_info")
 
 
 class Process:
@@ -138,7 +139,7 @@ def test_everything_of_a_folder_arrives(
     receiver = receive(*TYPES, namespace="front")
     before = time.time_ns()
     process = start(
-        *(images, "--once", "--rate", 20, "--transport", "both", "--wait-for-subscriber"),
+        *(images, "--once", "--rate", 20, "--transport", "both", *WAIT_FOR_BOTH),
         *("--frame-id", "front_optical_frame", "--camera-info", calibration),
         *("--ros-args", "-r", "__ns:=/front"),
     )
@@ -178,7 +179,7 @@ def test_real_video_arrives_whole(
 ) -> None:
     receiver = receive("image_raw", "camera_info", reliability="BEST_EFFORT")
     video = shared / "data/videos/juggle.mp4"
-    process = start(video, "--count", 20, "--wait-for-subscriber", "--reliability", offered)
+    process = start(video, "--count", 20, *WAIT_FOR_BOTH, "--reliability", offered)
     images, infos = receiver.received["image_raw"], receiver.received["camera_info"]
     assert receiver.spin_until(lambda: len(images) == len(infos) == 20)
     (publisher,) = receiver.node.get_publishers_info_by_topic("image_raw")
@@ -208,17 +209,23 @@ def test_signals_end_it_clean(
     assert receiver.received["image_raw"][0].width == 32
 
 
+@pytest.mark.parametrize(("heard", "missed"), [("camera_info", "image"), ("image", "camera_info")])
 def test_signal_while_waiting_for_a_subscriber(
-    start: Callable[..., Process], receive: Callable[..., Receiver], images: Path
+    start: Callable[..., Process],
+    receive: Callable[..., Receiver],
+    images: Path,
+    heard: str,
+    missed: str,
 ) -> None:
-    receiver = receive("camera_info")
-    process = start(images, "--wait-for-subscriber")
+    topic = "camera_info" if heard == "camera_info" else "image_raw"
+    receiver = receive(topic)
+    process = start(images, "--wait-for", heard, "--wait-for", missed)
     node = receiver.node
-    assert receiver.spin_until(lambda: bool(node.get_publishers_info_by_topic("camera_info")))
+    assert receiver.spin_until(lambda: bool(node.get_publishers_info_by_topic(topic)))
     code, output = process.end(signal.SIGTERM)
     assert code == 0, output
     assert "published 0 frames" in output
-    assert receiver.received["camera_info"] == []
+    assert receiver.received[topic] == []
 
 
 def test_calibration_for_another_size(
@@ -283,7 +290,7 @@ class FakePublisher:
         self.finished = 0
         self.asked = 0
 
-    def has_subscriber(self) -> bool:
+    def has_subscribers(self) -> bool:
         self.asked += 1
         return self.asked > 3
 
@@ -306,7 +313,7 @@ def run_fake(
 def test_run_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(camera, "_DISCOVERY_S", 0)
     publisher = FakePublisher()
-    summary = run_fake(publisher, iter(range(5)), wait_for_subscriber=True)
+    summary = run_fake(publisher, iter(range(5)), wait_for=("image",))
     assert (summary.published, publisher.sent) == (5, [0, 1, 2, 3, 4])
     assert (publisher.asked, publisher.finished) == (4, 1)
 
@@ -321,7 +328,7 @@ def test_run_that_is_stopped() -> None:
     publisher, stop = FakePublisher(), threading.Event()
     stop.set()
     assert run_fake(publisher, iter(range(5)), stop).published == 0
-    assert run_fake(publisher, iter(range(5)), stop, wait_for_subscriber=True).published == 0
+    assert run_fake(publisher, iter(range(5)), stop, wait_for=("image",)).published == 0
     assert (publisher.sent, publisher.finished) == ([], 0)
 
 

@@ -16,7 +16,8 @@ def test_defaults() -> None:
 def test_everything() -> None:
     text = (
         "0 --rate 12.5 --size 640x480 --transport both --once --count 7 --frame-id left "
-        "--camera-info left.yaml --jpeg-quality 75 --reliability best_effort --wait-for-subscriber"
+        "--camera-info left.yaml --jpeg-quality 75 --reliability best_effort "
+        "--wait-for camera_info --wait-for image"
     )
     assert parse_options(text.split()) == CameraOptions(
         source="0",
@@ -29,7 +30,7 @@ def test_everything() -> None:
         camera_info=Path("left.yaml"),
         jpeg_quality=75,
         reliability="best_effort",
-        wait_for_subscriber=True,
+        wait_for=("camera_info", "image"),
     )
 
 
@@ -47,6 +48,7 @@ def test_everything() -> None:
         ("v --jpeg-quality 101", "1 to 100"),
         ("v --loop --once", "not allowed with"),
         ("v --transport zstd", "invalid choice"),
+        ("v --wait-for poses", "invalid choice"),
     ],
 )
 def test_refused(text: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
