@@ -7,6 +7,7 @@ torch before it gets its name.
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import tempfile
@@ -15,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from pose_node import __version__
 from pose_node.errors import OutputError
 from pose_node.exporting.check import SCORE_TOLERANCE, Difference, measure_difference
 from pose_node.exporting.graph import ExportedGraph
-from pose_node.exporting.writers import FORMATS, Format, Shape
+from pose_node.exporting.writers import FORMATS, Format, Runner, Shape
 from pose_node.inference.onnx_metadata import FileFacts, write_metadata
 from pose_node.models import PoseNetwork
 
@@ -101,7 +103,7 @@ def export_network(
         written = folder / path.name
         form.write(graph, shape, opset, metadata, written)
         report(1, 2)
-        difference = measure_difference(graph, form.open(written), check_image, shape)
+        difference = _measure(graph, form.open(written), check_image, shape, pixel_tolerance)
         if not difference.within(pixel_tolerance):
             raise OutputError(
                 f"{path} was not written: it differs from torch by {difference.pixels:.2g} pixels "
@@ -119,6 +121,22 @@ def export_network(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Export(path, graph.layout, difference)
+
+
+def _measure(
+    graph: ExportedGraph, run: Runner, image: np.ndarray, shape: Shape, pixel_tolerance: float
+) -> Difference:
+    """How far a file is from torch.
+
+    Some pictures put a keypoint where float32 has few sure decimals, and then torch itself may be
+    further from the truth than the file. So a file that differs is compared with float64, too.
+    """
+    difference = measure_difference(graph, run, image, shape)
+    if difference.within(pixel_tolerance):
+        return difference
+    exact = copy.deepcopy(graph).double()
+    truth = measure_difference(exact, run, image, shape, precision=torch.float64)
+    return min(difference, truth, key=lambda d: (not d.within(pixel_tolerance), d.pixels))
 
 
 def _check_arguments(

@@ -182,8 +182,9 @@ def _print(options: argparse.Namespace, form: str, result: Export, image_name: s
     print(f"{result.path}: {form}, layout {result.layout}, SHA-256 {facts['sha256']}")
     sizes = " and ".join(f"{width} x {height}" for width, height in difference.sizes)
     print(
-        f"checked on {image_name} at {sizes}: {difference.rows} predictions differ from torch by "
-        f"at most {difference.pixels:.1g} pixels and {difference.scores:.1g} in scores"
+        f"checked on {image_name} at {sizes}: {difference.rows} predictions differ from torch "
+        f"({difference.precision}) by at most {difference.pixels:.1g} pixels and "
+        f"{difference.scores:.1g} in scores"
     )
     if difference.best_score < _SEEN:
         print(

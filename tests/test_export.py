@@ -219,6 +219,36 @@ def test_a_file_that_differs_is_not_kept(
     assert path.read_text() == "the one before"
 
 
+def test_where_float32_is_not_sure_float64_decides(
+    tiny: Callable[..., PoseNetwork],
+    picture: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forward = ExportedGraph.forward
+
+    def unsure(graph: ExportedGraph, images: torch.Tensor) -> torch.Tensor:
+        return forward(graph, images) + (0.01 if images.dtype == torch.float32 else 0)
+
+    form = writers.FORMATS["torchscript"]
+
+    def open_after(path: Path) -> writers.Runner:
+        monkeypatch.setattr(ExportedGraph, "forward", unsure)
+        return form.open(path)
+
+    changed = writers.Format("torchscript", form.suffix, form.write, open_after)
+    monkeypatch.setitem(export.FORMATS, "torchscript", changed)
+    done = export_network(
+        tiny(),
+        tmp_path / "model.torchscript",
+        check_image=picture,
+        format_name="torchscript",
+        image_size=(64, 64),
+    )
+    assert done.difference.precision == "float64"
+    assert done.difference.pixels <= 1e-3
+
+
 @pytest.mark.parametrize("failure", [RuntimeError("no such operator"), KeyboardInterrupt()])
 def test_nothing_is_left_behind(
     tiny: Callable[..., PoseNetwork],

@@ -43,7 +43,7 @@ def test_writes_checks_and_says_so(
     printed = capsys.readouterr().out
     assert printed.startswith("ul_yolo11_tiny_pose.torchscript: torchscript, layout ultralytics")
     assert "checked on picture.png at 96 x 64: " in printed
-    assert "predictions differ from torch by at most 0 pixels and 0 in scores" in printed
+    assert "predictions differ from torch (float32) by at most 0 pixels and 0 in scores" in printed
     assert "sees nobody in that picture" in printed
     assert "The weights keep their own licence" in printed
     assert (folder / "ul_yolo11_tiny_pose.torchscript").is_file()

@@ -34,6 +34,7 @@ class Difference:
         rows: predictions that were compared.
         best_score: of all of them; a low one means that the image shows nobody.
         sizes: width and height of the inputs.
+        precision: in which torch computed.
     """
 
     pixels: float
@@ -41,6 +42,7 @@ class Difference:
     rows: int
     best_score: float
     sizes: tuple[tuple[int, int], ...]
+    precision: str
 
     def within(self, pixel_tolerance: float) -> bool:
         """Whether both are small enough; a number that is none is not."""
@@ -49,7 +51,12 @@ class Difference:
 
 @torch.inference_mode()
 def measure_difference(
-    graph: ExportedGraph, run: Runner, image: np.ndarray, shape: Shape
+    graph: ExportedGraph,
+    run: Runner,
+    image: np.ndarray,
+    shape: Shape,
+    *,
+    precision: torch.dtype = torch.float32,
 ) -> Difference:
     """Run a written file and torch on an image, and compare their predictions.
 
@@ -58,13 +65,14 @@ def measure_difference(
         run: runs the file.
         image: (H, W, 3) uint8, BGR.
         shape: what the file takes. A dynamic one is also tried on two images, and on another size.
+        precision: in which torch computes, which must be that of `graph`.
 
     Raises:
         ValueError: the file gives something of another shape.
     """
     pixels, scores, rows, best, sizes = 0.0, 0.0, 0, 0.0, []
     for images in _inputs(image, shape, graph.network.preprocessing):
-        expected, found = graph(images), run(images)
+        expected, found = graph(images.to(precision)), run(images)
         if not isinstance(found, Tensor) or found.shape != expected.shape:
             raise ValueError(
                 f"expected an output of {tuple(expected.shape)}, got "
@@ -79,7 +87,7 @@ def measure_difference(
             rows += len(ours)
             best = max(best, float(_scores(graph, ours).max()))
         sizes.append((images.shape[3], images.shape[2]))
-    return Difference(pixels, scores, rows, best, tuple(sizes))
+    return Difference(pixels, scores, rows, best, tuple(sizes), str(precision).split(".")[-1])
 
 
 def _inputs(image: np.ndarray, shape: Shape, preprocessing: Preprocessing) -> Iterator[Tensor]:

@@ -109,3 +109,17 @@ def test_dynamic_files_are_tried_on_two_sizes_and_two_images() -> None:
 def test_output_of_another_shape(output: Any) -> None:
     with pytest.raises(ValueError, match=r"expected an output of \(1, 8, 30\), got"):
         measure_difference(graph(), lambda images: output, PICTURE, SHAPE)
+
+
+def test_precision() -> None:
+    exported = graph()
+    seen = []
+
+    def run(images: Tensor) -> Tensor:
+        seen.append(images.dtype)
+        return exported(images)
+
+    difference = measure_difference(exported, run, PICTURE, SHAPE, precision=torch.float64)
+    assert seen == [torch.float32]
+    assert difference.precision == "float64"
+    assert difference.pixels < 1e-6
