@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pose_node import __version__
 from pose_node.arguments import ENGINE_SETTINGS, add_engine_arguments, load_engine, positive, texts
-from pose_node.errors import OutputError, PoseNodeError, SourceError
+from pose_node.errors import OutputError, SourceError
 from pose_node.models.fetch import file_digest, resolve_model
 from pose_node.process_settings import tune_process
 from pose_node.progress import ProgressLine
@@ -134,25 +134,27 @@ def run_predict(options: argparse.Namespace) -> int:
         num_keypoints=engine.num_keypoints,
         resume=options.resume,
     )
+    begun = options.resume
+    complete = False
     try:
         outputs = _outputs(options, sources, engine.skeleton)
-    except PoseNodeError:
-        journal.close(keep=options.resume)
-        raise
-    (options.output / _SUMMARY).unlink(missing_ok=True)
-    stop = threading.Event()
-    with stop_on_signals(stop, signal.SIGINT, signal.SIGTERM), _Progress() as progress:
-        summary = predict(
-            engine,
-            sources,
-            lambda source: open_recording(source, selection, topics=options.topic),
-            outputs,
-            journal=journal,
-            batch_size=options.batch_size or (1 if engine.device == "cpu" else 8),
-            stop=stop,
-            progress=progress.calls(),
-        )
-    journal.close(keep=not summary.complete)
+        begun = True
+        (options.output / _SUMMARY).unlink(missing_ok=True)
+        stop = threading.Event()
+        with stop_on_signals(stop, signal.SIGINT, signal.SIGTERM), _Progress() as progress:
+            summary = predict(
+                engine,
+                sources,
+                lambda source: open_recording(source, selection, topics=options.topic),
+                outputs,
+                journal=journal,
+                batch_size=options.batch_size or (1 if engine.device == "cpu" else 8),
+                stop=stop,
+                progress=progress.calls(),
+            )
+        complete = summary.complete
+    finally:
+        journal.close(keep=begun and not complete)
     write_summary(options.output / _SUMMARY, _facts(options, engine, settings, summary))
     return _report(options, summary)
 
@@ -189,6 +191,7 @@ def _before(options: argparse.Namespace) -> int | None:
 def _outputs(
     options: argparse.Namespace, sources: Sequence[str], skeleton: Skeleton
 ) -> list[Output]:
+    from pose_node.prediction.bags import is_bag
     from pose_node.prediction.outputs import CocoResults, Csv, JsonLines
 
     folder: Path = options.output
@@ -198,6 +201,9 @@ def _outputs(
 
         outputs.append(Window(skeleton))
     if "bag" in options.save:
+        others = [source for source in sources if not is_bag(Path(source))]
+        if options.copy_bag and others:
+            raise OutputError(f"--copy-bag: only bags can be copied, {others[0]} is none")
         from pose_node.prediction.bag_output import BagOutput
 
         bags = folder / "bags"

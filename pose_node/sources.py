@@ -149,6 +149,8 @@ class FrameSource:
     def _video(self, capture: cv2.VideoCapture) -> Iterator[tuple[np.ndarray | None, float, str]]:
         if not capture.isOpened():  # A pass before this one came to its end.
             capture.open(self.name)
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # some versions have it off by default
+        turned = _is_upside_down(capture)
         frame = 0
         while capture.grab():
             timestamp_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
@@ -165,7 +167,8 @@ class FrameSource:
             if not read:
                 break
             # Some codecs give grey frames; whoever asks for frames gets BGR.
-            yield image if image.ndim == 3 else np.dstack([image] * 3), timestamp_s, self.name
+            colour = image if image.ndim == 3 else np.dstack([image] * 3)
+            yield cv2.rotate(colour, cv2.ROTATE_180) if turned else colour, timestamp_s, self.name
         if self.kind == "video":
             # Opening anew is exact; seeking to the first frame is not, for some codecs.
             capture.release()
@@ -259,6 +262,15 @@ def _open_video(text: str, what: str) -> cv2.VideoCapture:
     if not capture.isOpened():
         raise SourceError(f"{what} {text} cannot be opened as a video by OpenCV")
     return capture
+
+
+def _is_upside_down(capture: cv2.VideoCapture) -> bool:
+    """Whether this OpenCV takes a quarter turn to the left for one to the right.
+
+    Only 4.6 does (https://github.com/opencv/opencv/issues/22088), which is that of Ubuntu 24.04.
+    """
+    turned = capture.get(cv2.CAP_PROP_ORIENTATION_META) in (90, 270)
+    return turned and cv2.__version__.startswith("4.6.")
 
 
 def _is_image(path: Path) -> bool:

@@ -1,0 +1,210 @@
+"""`pose-node predict`: its files, exit codes, and what is left after an interruption."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from pose_node import cli
+from pose_node.prediction.bags import BagRecording
+from pose_node.prediction.frames import Selection
+from tests.prediction.conftest import write_bag
+
+
+@pytest.fixture
+def arguments(shared: Path, tmp_path: Path) -> list[str]:
+    """A small model that finds a person in nearly everything, and a folder for its results."""
+    model = str(shared / "fixtures/ul_yolo11_tiny_pose.pt")
+    settings = ["--device", "cpu", "--image-size", "64", "--score-threshold", "0.001"]
+    return ["--model", model, *settings, "--max-people", "3", "--output", str(tmp_path / "out")]
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "poses.jsonl").read_text().splitlines()]
+
+
+def test_everything_at_once(
+    images: Path,
+    video: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bag = write_bag(tmp_path / "walk")
+    sources = [str(images), str(video), str(bag), "nowhere.mp4"]
+    formats = ["jsonl", "csv", "coco", "annotated", "bag"]
+    assert cli.main(["predict", *sources, *arguments, "--save", *formats]) == 1
+    out = tmp_path / "out"
+    found = lines(out)
+    assert [line["frame"] for line in found] == [*range(3), *range(10), *range(5)]
+    assert [line["source"] for line in found[:4]] == [
+        *(str(images / f"00{number}.png") for number in (1, 2, 3)),
+        str(video),
+    ]
+    assert all(len(person["keypoints"]) == 17 for line in found for person in line["people"])
+    people = sum(len(line["people"]) for line in found)
+    assert people > 0
+    with (out / "poses.csv").open(newline="") as file:
+        assert len(list(csv.reader(file))) == people + 1
+    assert len(json.loads((out / "coco_results.json").read_text())) == people
+    assert (out / "annotated/video.webm").is_file()
+    assert len(list((out / "annotated/images").iterdir())) == 3
+    assert {path.name for path in (out / "bags").iterdir()} == {"images", "video", "walk"}
+    summary = json.loads((out / "run.json").read_text())
+    assert (summary["complete"], summary["frames"]) == (True, 18)
+    failed = [failure["source"] for failure in summary["failures"]]
+    assert failed == [str(images / "004.png"), "nowhere.mp4"]
+    assert "annotated/video.webm" in summary["files"]
+    assert summary["skeleton"]["keypoint_names"][0] == "nose"
+    assert not [path for path in out.rglob(".*")]  # nothing hidden is left
+    captured = capsys.readouterr()
+    assert "could not read nowhere.mp4: " in captured.err
+    assert "18 images, " in captured.out
+    assert "2 failures" in captured.out
+
+
+def test_success_ranges_and_batches(video: Path, tmp_path: Path, arguments: list[str]) -> None:
+    selected = ["--range", "0.2s:0.9s", "--every", "3", "--batch-size", "2"]
+    assert cli.main(["predict", str(video), *arguments, *selected]) == 0
+    assert [line["frame"] for line in lines(tmp_path / "out")] == [3, 6]
+
+
+def test_results_are_not_overwritten_unasked(
+    video: Path, tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", str(video), *arguments]
+    assert cli.main(command) == 0
+    before = (tmp_path / "out/poses.jsonl").read_bytes()
+    assert cli.main(command) == 1
+    assert "--resume continues it, --force replaces it" in capsys.readouterr().err
+    assert cli.main([*command, "--resume"]) == 0
+    assert "the run is complete" in capsys.readouterr().out
+    assert cli.main([*command, "--force", "--range", ":3"]) == 0
+    assert before.startswith((tmp_path / "out/poses.jsonl").read_bytes())
+    assert len(lines(tmp_path / "out")) == 3
+
+
+def test_a_complete_run_with_failures_stays_one(
+    images: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", str(images), *arguments]
+    assert cli.main(command) == 1
+    assert cli.main([*command, "--resume"]) == 1
+    assert "1 failures; --force runs it anew" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("extra", "code", "reason"),
+    [
+        (["--range", "5"], 2, "expected a range of frames"),
+        (["--every", "0"], 2, "expected at least 1"),
+        (["--save", "png"], 2, "invalid choice"),
+        (["--image-size", "65"], 2, "a multiple of 32"),
+        (["--model", "nothing"], 1, "nothing"),
+        (["--save", "bag", "--copy-bag"], 1, "only bags can be copied"),
+    ],
+)
+def test_what_cannot_be_done(
+    video: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    extra: list[str],
+    code: int,
+    reason: str,
+) -> None:
+    assert cli.main(["predict", str(video), *arguments, *extra]) == code
+    assert reason in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("poses*"))
+
+
+def test_live_sources_are_not_resumed(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["predict", "7", *arguments, "--resume"]) == 1
+    assert "7 is live and cannot be resumed" in capsys.readouterr().err
+
+
+def test_no_display_is_said_and_leaves_nothing_to_resume(
+    video: Path,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    command = ["predict", str(video), *arguments]
+    assert cli.main([*command, "--show"]) == 1
+    assert "needs a display" in capsys.readouterr().err
+    assert cli.main(command) == 0
+
+
+def test_a_folder_that_cannot_be_used(
+    video: Path, tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").touch()
+    assert cli.main(["predict", str(video), *arguments]) == 1
+    assert "cannot use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_interrupted_run_leaves_finished_files_and_can_go_on(
+    tmp_path: Path, arguments: list[str], killed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "long.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 24))
+    for index in range(60):
+        writer.write(np.full((24, 32, 3), index % 256, np.uint8))
+    writer.release()
+    out = tmp_path / "out"
+    formats = ["--save", "jsonl", "csv", "annotated", "bag"]
+    command = ["predict", str(video), *arguments, *formats]
+    process = subprocess.Popen([sys.executable, "-m", "pose_node", *command])
+    journal = out / ".journal.jsonl"
+    while process.poll() is None and not (journal.exists() and journal.stat().st_size > 1500):
+        try:
+            process.wait(0.02)
+        except subprocess.TimeoutExpired:
+            continue
+    process.send_signal(signal.SIGKILL if killed else signal.SIGINT)
+    assert process.wait(30) == (-signal.SIGKILL if killed else 130)
+    if not killed:
+        done = len(lines(out))
+        assert 0 < done < 60
+        summary = json.loads((out / "run.json").read_text())
+        assert (summary["complete"], summary["frames"]) == (False, done)
+        assert cv2.VideoCapture(str(out / "annotated/long.webm")).read()[0]
+        assert (out / "bags/long/metadata.yaml").is_file()
+    assert cli.main([*command, "--resume"]) == 0
+    assert "from the run before" in capsys.readouterr().out
+    resumed = (out / "poses.jsonl").read_bytes()
+    assert cli.main([*command, "--force"]) == 0
+    assert (out / "poses.jsonl").read_bytes() == resumed
+    assert len(lines(out)) == 60
+    assert not list(out.rglob("*partial*"))
+
+
+def test_every_image_of_a_real_bag_has_its_poses(
+    shared: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    bag = shared / "data/bags/one_by_one_person_mcap"
+    save = ["--save", "bag", "--copy-bag", "--range", ":20"]
+    assert cli.main(["predict", str(bag), *arguments, *save]) == 0
+    result = tmp_path / "out/bags/one_by_one_person_mcap"
+    recording = BagRecording(result, Selection())
+    assert recording.frame_count == 80  # copied
+    from rosbags.highlevel import AnyReader
+
+    with AnyReader([result]) as reader:
+        topics = {c.topic: c.msgcount for c in reader.connections}
+    assert topics["/camera/poses"] == 20
+    assert topics["/camera/skeleton_info"] == 1
