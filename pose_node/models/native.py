@@ -79,13 +79,14 @@ def load_network(path: Path, *, end_to_end: bool | None = None) -> PoseNetwork:
             weights = {name: _read(file, name) for name in file.keys()}  # noqa: SIM118
         return PoseNetwork(description, weights, end_to_end=end_to_end)
     except SafetensorError as error:
-        raise CheckpointError(f"cannot read {path}: it is damaged: {error}") from error
+        # The library's text may quote the whole header.
+        raise CheckpointError(f"cannot read {path}: it is damaged: {str(error)[:200]}") from error
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     except KeyError as error:
         raise CheckpointError(f"cannot read {path}: its description lacks {error}") from error
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from error
+        raise CheckpointError(f"cannot read {path}: {str(error)[:1000]}") from error
 
 
 class _Unfit(ValueError):

@@ -236,6 +236,14 @@ def test_damage_is_refused(native: Path, tmp_path: Path) -> None:
         load_network(tmp_path / ("n" * 300 + ".safetensors"))
 
 
+def test_the_error_does_not_quote_a_whole_header(native: Path) -> None:
+    header = json.dumps({"__metadata__": "x" * 10_000}).encode()
+    native.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(CheckpointError, match="it is damaged") as error:
+        load_network(native)
+    assert len(str(error.value)) < 1000
+
+
 def test_too_much_is_refused_unread(native: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pose_node.models.native.MAX_HEADER_BYTES", 1000)
     with pytest.raises(
