@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,10 @@ from pose_node.progress import ProgressLine
 
 if TYPE_CHECKING:
     from pose_node.inference.engine import PoseEngine
-    from pose_node.poses import Skeleton
+    from pose_node.poses import Poses, Skeleton
     from pose_node.prediction.frames import Selection
     from pose_node.prediction.outputs import Output
-    from pose_node.prediction.run import Progress, Summary
+    from pose_node.prediction.run import Progress, Summary, Tracker
 
 EXIT_FAILURES = 1
 EXIT_INTERRUPTED = 130
@@ -96,6 +96,9 @@ def add_predict(commands: Any) -> None:
     parser.add_argument(
         "--copy-bag", action="store_true", help="copy the messages that are read into the new bag"
     )
+    parser.add_argument(
+        "--track", action="store_true", help="give people ids that last from frame to frame"
+    )
     parser.add_argument("--show", action="store_true", help="show results in a window as well")
     add_engine_arguments(parser, score_threshold=0.3, iou_threshold=0.65, max_people=100)
     parser.add_argument(
@@ -127,7 +130,11 @@ def run_predict(options: argparse.Namespace) -> int:
         return known
     model = resolve_model(options.model)
     engine = load_engine(options, model)
-    settings = _settings(options, model, sources, selection)
+    new_tracker = _tracking(options, engine) if options.track else None
+    settings = {
+        **_settings(options, model, sources, selection),
+        "lowest_score": engine.score_threshold,
+    }
     journal = Journal(
         options.output / _JOURNAL,
         settings,
@@ -148,6 +155,7 @@ def run_predict(options: argparse.Namespace) -> int:
                 lambda source: open_recording(source, selection, topics=options.topic),
                 outputs,
                 journal=journal,
+                new_tracker=new_tracker,
                 batch_size=options.batch_size or (1 if engine.device == "cpu" else 8),
                 stop=stop,
                 progress=progress.calls(),
@@ -257,6 +265,32 @@ def _settings(
     }
 
 
+class _PersonIds:
+    """A tracker that lets weak people through only if they continue a track."""
+
+    def __init__(self, skeleton: Skeleton, score_threshold: float) -> None:
+        from pose_node.tracking import PoseTracker
+
+        self._tracker = PoseTracker(skeleton)
+        self._score_threshold = score_threshold
+
+    def update(self, poses: Poses, stamp_ns: int | None) -> Poses:
+        """The people of the next frame, with ids; images by themselves get none."""
+        from pose_node.tracking import publishable
+
+        if stamp_ns is not None:
+            poses = self._tracker.update(poses, stamp_ns)
+        return publishable(poses, self._score_threshold)
+
+
+def _tracking(options: argparse.Namespace, engine: PoseEngine) -> Callable[[], Tracker]:
+    """What makes trackers; the engine is asked for the weak people that they need."""
+    from pose_node.tracking import TrackerSettings
+
+    engine.score_threshold = min(options.score_threshold, TrackerSettings().low_score)
+    return lambda: _PersonIds(engine.skeleton, options.score_threshold)
+
+
 class _Progress:
     """A progress line for each source."""
 
@@ -316,7 +350,7 @@ def _facts(
             "keypoint_names": engine.skeleton.keypoint_names,
             "edges": engine.skeleton.edges,
         },
-        "settings": settings,
+        "settings": {**settings, "track": options.track},
         "pose_node": __version__,
     }
 

@@ -43,10 +43,10 @@ class Engine(Protocol):
 
 
 class Tracker(Protocol):
-    """Gives people ids, and may smooth them; `pose_node.tracking.PoseTracker` is one."""
+    """Gives people ids."""
 
-    def update(self, poses: Poses, stamp_ns: int) -> Poses:
-        """The people of the next frame."""
+    def update(self, poses: Poses, stamp_ns: int | None) -> Poses:
+        """The people of the next frame; without a stamp, those of an image by itself."""
 
 
 @dataclass
@@ -226,7 +226,7 @@ class _RecordingRun:
             return [None]
 
     def _track(self, frame: RecordedFrame, poses: Poses) -> Poses:
-        if self._new_tracker is None or frame.stamp_ns is None:  # images are no sequence
+        if self._new_tracker is None:
             return poses
         if frame.topic not in self._trackers:
             self._trackers[frame.topic] = self._new_tracker()

@@ -78,6 +78,22 @@ def test_success_ranges_and_batches(video: Path, tmp_path: Path, arguments: list
     assert [line["frame"] for line in lines(tmp_path / "out")] == [3, 6]
 
 
+@pytest.mark.slow
+def test_people_of_a_real_video_keep_their_ids(
+    shared: Path, yolo11n_pose: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    sources = [str(shared / "data/videos/squats.mp4"), str(shared / "data/odd/785_gray.jpg")]
+    command = ["predict", *sources, "--model", str(yolo11n_pose), "--device", "cpu"]
+    assert cli.main([*command, "--output", str(out), "--track", "--range", ":15"]) == 0
+    *frames, image = lines(out)
+    ids = [person["id"] for frame in frames for person in frame["people"]]
+    assert max(set(ids), key=ids.count) == 1
+    assert ids.count(1) >= 12
+    assert {person["id"] for person in image["people"]} == {-1}
+    assert all(person["score"] > 0.3 for person in image["people"])
+
+
 def test_results_are_not_overwritten_unasked(
     video: Path, tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

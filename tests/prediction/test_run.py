@@ -159,9 +159,9 @@ class Counter:
     """A tracker whose ids tell how many frames it has seen, and when."""
 
     def __init__(self) -> None:
-        self.stamps: list[int] = []
+        self.stamps: list[int | None] = []
 
-    def update(self, poses: Poses, stamp_ns: int) -> Poses:
+    def update(self, poses: Poses, stamp_ns: int | None) -> Poses:
         self.stamps.append(stamp_ns)
         ids = np.full(len(poses), len(self.stamps))
         return Poses.from_arrays(poses.boxes_xyxy, poses.scores, poses.keypoints, ids)
@@ -172,12 +172,6 @@ def test_each_source_and_topic_has_a_tracker_of_its_own() -> None:
     recordings = {"bag": FakeRecording(items), "b": FakeRecording([make_recorded(1)])}
     _, notes = run(recordings, new_tracker=Counter)
     assert [poses.ids.tolist() for poses in notes.people] == [[1], [1], [2], [2], [3], [3], [1]]
-
-
-def test_images_are_not_tracked() -> None:
-    recording = FakeRecording([make_recorded(n, stamp_ns=None) for n in (1, 2)])
-    _, notes = run({"a": recording}, new_tracker=Counter)
-    assert [poses.ids.tolist() for poses in notes.people] == [[-1], [-1]]
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
