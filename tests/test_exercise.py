@@ -394,8 +394,8 @@ def test_each_built_in_exercise_counts_its_own_movement(name: str) -> None:
     [
         # Watched: two squats, and a third from which she has not risen when the video ends.
         ("squats", "squat", 1, 65, {"either": 2}),
-        # Watched: eight curls of both arms in all, three up to frame 330; every third is 10 Hz.
-        ("bicep_curl", "bicep_curl", 3, 330, {"left": 3, "right": 3}),
+        # Watched: eight curls of both arms in all, two up to frame 240; every third is 10 Hz.
+        ("bicep_curl", "bicep_curl", 3, 240, {"left": 2, "right": 2}),
     ],
 )
 def test_real_video(
@@ -407,7 +407,7 @@ def test_real_video(
     frames: int,
     expected: dict[str, int],
 ) -> None:
-    engine = PoseEngine.load(str(yolo11n_pose), device="cpu", image_size=320)
+    engine = PoseEngine.load(str(yolo11n_pose), device="cpu", image_size=256)
     counter = ExerciseCounter(choose_exercises([exercise]), COCO17)
     capture = cv2.VideoCapture(str(shared / "data" / "videos" / f"{video}.mp4"))
     rate = capture.get(cv2.CAP_PROP_FPS)
