@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,15 @@ PICTURE = Path(__file__).resolve().parents[1] / "docs/annotated.jpg"
 SIZE = (128, 192)
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks as small as these are slower with several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def picture(shared: Path) -> np.ndarray:
     """A picture as the random networks know them: on others their numbers grow beyond all sense."""
@@ -52,7 +61,6 @@ def files_in(folder: Path) -> list[str]:
     ("file", "options"),
     [
         (TINY, {}),
-        ("ul_yolov8_tiny_pose.pt", {}),
         ("ul_yolo26_tiny_pose.pt", {}),
         ("ul_yolo26_tiny_pose.pt", {"end_to_end": True}),
         ("y5_s6_tiny_pose.pt", {}),

@@ -45,6 +45,8 @@ class OnnxSession:
         options.log_severity_level = _ONLY_FATAL
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.inter_op_num_threads = 1
+        # Threads that wait busily take the processor from the camera and everybody else.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Whatever the file's name, only this format has been checked.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         try:
