@@ -93,12 +93,9 @@ def measure_difference(
 def _inputs(image: np.ndarray, shape: Shape, preprocessing: Preprocessing) -> Iterator[Tensor]:
     yield _batch(image, shape.batch, (shape.height, shape.width), preprocessing)
     if shape.dynamic:
-        smaller = [max(side // 2 // shape.stride, 1) * shape.stride for side in _sides(shape)]
-        yield _batch(image, 2, (smaller[0], smaller[1] + shape.stride), preprocessing)
-
-
-def _sides(shape: Shape) -> tuple[int, int]:
-    return shape.height, shape.width
+        stride = shape.stride
+        rows, columns = shape.height // 2 // stride, shape.width // 2 // stride
+        yield _batch(image, 2, (max(rows, 1) * stride, (columns + 1) * stride), preprocessing)
 
 
 def _batch(
@@ -124,9 +121,10 @@ def _pair(graph: ExportedGraph, ours: Tensor, theirs: Tensor) -> tuple[Tensor, T
         ours, theirs = ours.T, theirs.T
     scores = _scores(graph, ours)
     count = max(int((scores > MIN_SCORE).sum()), min(FEWEST_ROWS, len(ours)))
-    ours, best = ours[scores.argsort(descending=True)[:count]], scores.argsort(descending=True)
+    best = scores.argsort(descending=True)[:count]
     if not final:
-        return ours, theirs[best[:count]]
+        return ours[best], theirs[best]
+    ours = ours[best]
     # Rows of almost the same score may have changed places: each is compared with its nearest.
     gaps = torch.cdist(ours.double(), theirs.double(), p=float("inf"))
     return ours, theirs[gaps.argmin(1)]

@@ -26,7 +26,6 @@ MAX_BATCH = 256
 _TRIAL_SIZES = ((128, 192), (640, 640))
 """Height and width of what files that take any size are tried on; one is not square, on purpose."""
 
-
 _TRIAL_GREYS = (84, 144)
 """On stronger noise than any picture has, exponentials of good networks may overflow."""
 
@@ -175,7 +174,7 @@ class ExportedNetwork(ABC):
             outputs: the outputs that are needed; None for all.
 
         Returns:
-            The outputs by name, in the file's order.
+            The outputs by name, in the file's order; the next run must not change them.
 
         Raises:
             CheckpointError: it failed.
@@ -224,11 +223,13 @@ class ExportedNetwork(ABC):
         """Run once on faint noise, to see the shapes of the outputs."""
         sizes = [self.input_size or _TRIAL_SIZES[0]]
         if not self.input_size:
-            sizes += [size for size in (facts.image_size, _TRIAL_SIZES[1]) if size]
+            said = facts.image_size
+            sizes += [said] if said and max(said) <= MAX_SIDE else []
+            sizes.append(_TRIAL_SIZES[1])
         scale = facts.preprocessing.scale if facts.preprocessing else 1 / 255
         while True:
             height, width = sizes.pop(0)
-            shape = (self._input.batch or 1, 3, min(height, MAX_SIDE), min(width, MAX_SIDE))
+            shape = (self._input.batch or 1, 3, height, width)
             darkest, brightest = _TRIAL_GREYS
             noise = np.random.default_rng(0).uniform(darkest * scale, brightest * scale, shape)
             try:
@@ -270,8 +271,8 @@ class _Trial:
 
 
 def _to_tensor(output: np.ndarray) -> Tensor:
-    """An output as float32; it may be a view of memory that the next run overwrites."""
-    return torch.from_numpy(np.array(output, np.float32))
+    """An output as float32."""
+    return torch.from_numpy(np.asarray(output, np.float32))
 
 
 def check_input(
