@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pose_node.errors import SourceError
@@ -99,3 +100,30 @@ def test_real_bags(shared: Path) -> None:
     assert (recording.topics, recording.frame_count) == (("/camera/image_raw/compressed",), 80)
     recording = BagRecording(bags / "rgbd_person_sqlite3", ALL)
     assert (recording.topics, recording.frame_count) == (("/camera/color/image_raw",), 2)
+
+
+def test_a_bag_of_ros_1(tmp_path: Path) -> None:
+    rosbag1 = pytest.importorskip("rosbags.rosbag1", reason="rosbags missing: pip install rosbags")
+    from rosbags.typesys import Stores, get_typestore
+
+    typestore = get_typestore(Stores.ROS1_NOETIC)
+    types = typestore.types
+    with rosbag1.Writer(tmp_path / "old.bag") as writer:
+        connection = writer.add_connection(
+            "/camera/image", "sensor_msgs/msg/Image", typestore=typestore
+        )
+        stamp = types["builtin_interfaces/msg/Time"](sec=17, nanosec=5)
+        header = types["std_msgs/msg/Header"](seq=3, stamp=stamp, frame_id="cam")
+        data = np.full(24 * 32, 70, np.uint8)
+        image = types["sensor_msgs/msg/Image"](header, 24, 32, "mono8", 0, 32, data)
+        content = typestore.serialize_ros1(image, connection.msgtype)
+        writer.write(connection, 17_000_000_100, content)
+    (frame,) = BagRecording(tmp_path / "old.bag", ALL)
+    assert isinstance(frame, RecordedFrame)
+    assert (frame.stamp_ns, frame.frame_id, frame.logged_ns) == (
+        17_000_000_005,
+        "cam",
+        17_000_000_100,
+    )
+    assert frame.image.shape == (24, 32, 3)
+    assert frame.image.mean() == 70
