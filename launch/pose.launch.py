@@ -96,7 +96,7 @@ def _to_text(default: object) -> str:
 def _from_text(text: str, default: object) -> object:
     """The typed value of an argument; the node itself refuses what is out of range."""
     if isinstance(default, bool):
-        return {"true": True, "false": False}.get(text.lower(), text)
+        return {"true": True, "on": True, "false": False, "off": False}.get(text.lower(), text)
     if isinstance(default, tuple):
         names = text.strip().removeprefix("[").removesuffix("]").split(",")
         return [name.strip().strip("\"'") for name in names]

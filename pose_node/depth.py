@@ -37,6 +37,25 @@ _SAMPLES = _GRID[np.hypot(*_GRID.T) < 1.2]  # (21, 2), a disc
 
 
 @dataclass(frozen=True)
+class DepthOptions:
+    """What may change while the node works.
+
+    Attributes:
+        keypoint_threshold: keypoints with a lower score stay unknown, see `lift`.
+        slop: seconds, the largest difference between the stamps of colour and depth.
+        patience: seconds to wait for a depth image, or a transform, that is late.
+        rectified: the colour image is the rectified one: P of CameraInfo holds, not K and D.
+        marker_lifetime: seconds until RViz removes a marker by itself, 0 for never.
+    """
+
+    keypoint_threshold: float = 0.3
+    slop: float = 0.02
+    patience: float = 0.05
+    rectified: bool = False
+    marker_lifetime: float = 0.5
+
+
+@dataclass(frozen=True)
 class Poses3D:
     """The people of one image in space: the same people in the same order as its `Poses`.
 

@@ -5,30 +5,52 @@ The same pipeline serves the node, a video or a folder of images.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pose_node.poses import Frame, Poses
+from pose_node.tracking import PoseTracker, TrackerSettings, publishable
 
 if TYPE_CHECKING:
     from pose_node.inference.engine import PoseEngine
 
 
+class Found(NamedTuple):
+    """A frame and the people in it."""
+
+    frame: Frame
+    poses: Poses
+
+
 class PosePipeline:
-    """Finds the people in frames of any number of cameras with one engine.
+    """Finds the people in frames of any number of cameras with one engine, and follows them.
 
     Args:
         engine: the engine; the thread that calls the pipeline owns it.
+        tracking: how to follow people, with one tracker for each camera; None gives no ids.
+
+    Attributes:
+        engine: as given; its score threshold is set by the pipeline.
+        score_threshold: people scored at or below are dropped, unless they continue a track; at
+            first that of the engine. May be set between calls.
+        tracking: as given; may be set between calls.
+        stage_times: seconds that the last call spent in each stage of the engine and in "track".
     """
 
-    def __init__(self, engine: PoseEngine) -> None:
+    def __init__(self, engine: PoseEngine, *, tracking: TrackerSettings | None = None) -> None:
         self.engine = engine
+        self.score_threshold = engine.score_threshold
+        self.tracking = tracking
+        self.stage_times: dict[str, float] = {}
+        self._trackers: dict[str, PoseTracker] = {}
 
-    def __call__(self, frames: Sequence[Frame]) -> list[tuple[Frame, Poses]]:
+    def __call__(self, frames: Sequence[Frame]) -> list[Found]:
         """Find the people in each frame.
 
         Args:
-            frames: of different cameras or of one, of any sizes.
+            frames: of different cameras or of one, of any sizes; those of one camera in the order
+                in which they were taken.
 
         Returns:
             Each frame with its people, in the same order.
@@ -36,8 +58,32 @@ class PosePipeline:
         Raises:
             ImageError: the engine cannot take a frame's image.
         """
+        tracking = self.tracking
+        threshold = self.score_threshold
+        # The tracker makes use of weak people, too.
+        self.engine.score_threshold = min(threshold, tracking.low_score) if tracking else threshold
         people = self.engine(
             [frame.image for frame in frames],
             channel_order=[frame.channel_order for frame in frames],
         )
-        return list(zip(frames, people, strict=True))
+        found = list(map(Found, frames, people))
+        self.stage_times = dict(self.engine.stage_times)
+        if tracking is None:
+            self._trackers.clear()
+            return found
+        started = time.perf_counter()
+        found = [Found(frame, self._follow(frame, poses, tracking)) for frame, poses in found]
+        self.stage_times["track"] = time.perf_counter() - started
+        return found
+
+    def forget(self) -> None:
+        """Forget everybody who was followed: the next frames have nothing to do with the last."""
+        for tracker in self._trackers.values():
+            tracker.reset()
+
+    def _follow(self, frame: Frame, poses: Poses, settings: TrackerSettings) -> Poses:
+        tracker = self._trackers.get(frame.camera)
+        if tracker is None:
+            tracker = self._trackers[frame.camera] = PoseTracker(self.engine.skeleton, settings)
+        tracker.settings = settings
+        return publishable(tracker.update(poses, frame.stamp_ns), self.score_threshold)

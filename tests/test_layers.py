@@ -24,13 +24,15 @@ LAYERS = (
     ("playback",),
     ("models",),
     ("inference",),
+    ("tracking",),
     ("pipeline",),
     ("evaluation", "exporting"),
     ("prediction",),
+    ("viewing",),
     ("export",),
     ("ros",),
     ("arguments", "commands"),
-    ("evaluate_command", "predict_command", "export_command", "cli", "__main__"),
+    ("evaluate_command", "predict_command", "export_command", "view_command", "cli", "__main__"),
 )
 ROS_PACKAGES = {
     *("rclpy", "builtin_interfaces", "rcl_interfaces", "lifecycle_msgs", "std_msgs", "std_srvs"),

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from pose_node import Frame, Poses
 from pose_node.pipeline import PosePipeline
-from pose_node.poses import ChannelOrder
+from pose_node.poses import COCO17, ChannelOrder
+from pose_node.tracking import TrackerSettings
 
 
 class CountingEngine:
     """Finds as many people as the first pixel says."""
+
+    score_threshold = 0.3
+    skeleton = COCO17
+    stage_times: ClassVar[dict[str, float]] = {"network": 0.01}
 
     def __call__(
         self, images: Sequence[np.ndarray], *, channel_order: Sequence[ChannelOrder]
@@ -40,3 +45,70 @@ def test_each_frame_comes_back_with_its_own_people() -> None:
 def test_no_frames() -> None:
     engine: Any = CountingEngine()
     assert PosePipeline(engine)([]) == []
+
+
+class WalkingEngine(CountingEngine):
+    """Finds one person, who walks right, at the score that the first pixel says in percent."""
+
+    def __init__(self) -> None:
+        self.x = 0.0
+        self.thresholds: list[float] = []
+
+    def __call__(
+        self, images: Sequence[np.ndarray], *, channel_order: Sequence[ChannelOrder]
+    ) -> list[Poses]:
+        self.thresholds.append(self.score_threshold)
+        self.x += 4
+        found = []
+        for image in images:
+            score = int(image[0, 0, 0]) / 100
+            box = np.array([[100 + self.x, 100, 200 + self.x, 400]])
+            points = np.linspace(box[:, :2], box[:, 2:], 17, axis=1)
+            keypoints = np.concatenate((points, np.full((1, 17, 1), 0.9)), 2)
+            people = Poses.from_arrays(box, [score], keypoints)
+            found.append(people if score > self.score_threshold else Poses.empty(17))
+        return found
+
+
+def frame(camera: str, index: int, percent: int) -> Frame:
+    image = np.full((4, 4, 3), percent, np.uint8)
+    return Frame(camera, "optical", 10**9 + index * 10**8, image)
+
+
+def test_people_keep_their_ids_for_each_camera() -> None:
+    engine: Any = WalkingEngine()
+    pipeline = PosePipeline(engine, tracking=TrackerSettings())
+    ids = [
+        [int(found.poses.ids[0]) for found in pipeline([frame("a", i, 90), frame("b", i, 90)])]
+        for i in range(6)
+    ]
+    assert ids[0] == [-1, -1]  # tentative
+    assert ids[-1] == ids[-2] != [-1, -1]
+    assert "track" in pipeline.stage_times
+
+
+def test_weak_people_continue_tracks_only() -> None:
+    engine: Any = WalkingEngine()
+    pipeline = PosePipeline(engine, tracking=TrackerSettings(low_score=0.1))
+    assert [len(pipeline([frame("", i, 20)])[0].poses) for i in range(3)] == [0, 0, 0]
+    for i in range(3, 8):
+        (found,) = pipeline([frame("", i, 90)])
+    (weak,) = pipeline([frame("", 8, 20)])
+    assert weak.poses.ids.tolist() == found.poses.ids.tolist() != [-1]
+    assert set(engine.thresholds) == {0.1}
+    pipeline.tracking = None
+    assert len(pipeline([frame("", 9, 20)])[0].poses) == 0
+    assert engine.thresholds[-1] == 0.3
+    assert "track" not in pipeline.stage_times
+
+
+def test_forgotten_people_get_new_ids() -> None:
+    engine: Any = WalkingEngine()
+    pipeline = PosePipeline(engine, tracking=TrackerSettings())
+    for i in range(5):
+        (before,) = pipeline([frame("", i, 90)])
+    pipeline.forget()
+    for i in range(5, 10):
+        (after,) = pipeline([frame("", i, 90)])
+    assert before.poses.ids[0] >= 0
+    assert after.poses.ids[0] > before.poses.ids[0]

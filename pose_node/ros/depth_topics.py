@@ -21,7 +21,7 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from pose_node.camera_model import CameraModel
-from pose_node.depth import Poses3D, lift
+from pose_node.depth import DepthOptions, Poses3D, lift
 from pose_node.depth_images import check_depth, to_depth
 from pose_node.errors import CalibrationError, ImageError, PoseNodeError
 from pose_node.imaging import CompressedImage as CompressedDepth
@@ -41,25 +41,6 @@ COMPRESSED_DEPTH = "compressedDepth"
 _BUFFERED = 30  # images: a second of a usual camera, longer than any image is worked on
 _WARN_SECONDS = 10.0
 _BODY_UP = (0.0, 0.0, 1.0)  # REP-103, in every frame but those of cameras
-
-
-@dataclass(frozen=True)
-class DepthOptions:
-    """What may change while the node works.
-
-    Attributes:
-        keypoint_threshold: keypoints with a lower score stay unknown, see `lift`.
-        slop: seconds, the largest difference between the stamps of colour and depth.
-        patience: seconds to wait for a depth image, or a transform, that is late.
-        rectified: the colour image is the rectified one: P of CameraInfo holds, not K and D.
-        marker_lifetime: seconds until RViz removes a marker by itself, 0 for never.
-    """
-
-    keypoint_threshold: float = 0.3
-    slop: float = 0.02
-    patience: float = 0.05
-    rectified: bool = False
-    marker_lifetime: float = 0.5
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,10 @@ def load_pipeline(parameters: NodeParameters) -> PosePipeline:
         score_threshold=parameters.score_threshold,
         iou_threshold=parameters.iou_threshold,
         max_people=parameters.max_people,
+        classes=tuple(filter(None, parameters.classes)) or None,
+        skeleton=parameters.skeleton or None,
+        end_to_end=parameters.end_to_end or None,
+        onnx_layout=parameters.onnx_layout or None,
     )
     engine.warm_up()
-    return PosePipeline(engine)
+    return PosePipeline(engine, tracking=parameters.tracker_settings())

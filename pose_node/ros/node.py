@@ -21,16 +21,19 @@ from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from pose_node.errors import ImageError, PoseNodeError
 from pose_node.imaging import check
 from pose_node.msg import SkeletonInfo
-from pose_node.pipeline import PosePipeline
-from pose_node.poses import Frame, Poses
+from pose_node.pipeline import Found, PosePipeline
+from pose_node.poses import Frame, Poses, Skeleton
 from pose_node.process_settings import release_memory
 from pose_node.ros import messages, start_up
+from pose_node.ros.adapters import Adapters, check_adapters
 from pose_node.ros.camera_topics import ArrivedImage, CameraTopics
+from pose_node.ros.depth_topics import DepthTopics
 from pose_node.ros.diagnostics import NodeReport, to_diagnostics
 from pose_node.ros.loading import LoadPipeline, load_pipeline
 from pose_node.ros.mailbox import Mailbox
@@ -82,6 +85,8 @@ class PoseNode(LifecycleNode):
         self._device_thread: ThreadPoolExecutor | None = None
         self._pipeline: PosePipeline | None = None
         self._cameras: dict[str, CameraTopics] = {}
+        self._depths: dict[str, DepthTopics] = {}
+        self._adapters: dict[str, Adapters] = {}
         self._mailbox: Mailbox[ArrivedImage] | None = None
         self._worker: Worker[ArrivedImage] | None = None
         self._stages = StageStatistics()
@@ -115,6 +120,7 @@ class PoseNode(LifecycleNode):
         try:
             self._device_thread = ThreadPoolExecutor(1, "pose worker")
             self._pipeline = self._device_thread.submit(self._load, self.parameters).result()
+            self._make_topics()
         except (PoseNodeError, ValueError) as error:
             self.get_logger().error(f"cannot configure: {error}")
             self._free()
@@ -123,10 +129,6 @@ class PoseNode(LifecycleNode):
         engine = self._pipeline.engine
         self._report_device()
         self._stages = StageStatistics()
-        for name in self.parameters.cameras:
-            self._cameras[name] = CameraTopics(
-                self, name, self.parameters.image_transport, self.get_logger().warning
-            )
         now = self.get_clock().now().to_msg()
         self._skeleton_info.publish(messages.to_skeleton_info(engine.skeleton, now))
         self.get_logger().info(
@@ -134,6 +136,20 @@ class PoseNode(LifecycleNode):
             f"{', '.join(camera.topic for camera in self._cameras.values())} once active"
         )
         return True
+
+    def _make_topics(self) -> None:
+        """Raises ValueError if a parameter asks for a package that is not there."""
+        parameters, warn = self.parameters, self.get_logger().warning
+        for name in parameters.cameras:
+            self._cameras[name] = CameraTopics(self, name, parameters.image_transport, warn)
+            if parameters.depth:
+                self._depths[name] = DepthTopics(
+                    *(self, name, parameters.depth_transport, warn),
+                    target_frame=parameters.target_frame,
+                )
+            if adapters := parameters.adapter_names():
+                check_adapters(adapters, parameters.cameras)
+                self._adapters[name] = Adapters(self, name, adapters)
 
     @_with_reason
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -153,6 +169,8 @@ class PoseNode(LifecycleNode):
             fail=self._fail,
             thread=self._device_thread,
         )
+        for depth in self._depths.values():
+            depth.subscribe(lambda: self.parameters.max_image_pixels)
         for camera in self._cameras.values():
             camera.subscribe(self._on_image, lambda: self.parameters.max_image_pixels)
         self._active = True
@@ -193,15 +211,23 @@ class PoseNode(LifecycleNode):
         self._start_up_timer.cancel()
         for camera in self._cameras.values():
             camera.unsubscribe()
+        for depth in self._depths.values():
+            depth.unsubscribe()
         worker, self._worker, self._mailbox = self._worker, None, None
         if worker is not None:
             worker.stop()
+        if self._pipeline is not None:
+            self._pipeline.forget()
 
     def _free(self) -> None:
         self._stop()
         for camera in self._cameras.values():
             camera.destroy()
-        self._cameras = {}
+        for depth in self._depths.values():
+            depth.destroy()
+        for adapters in self._adapters.values():
+            adapters.destroy()
+        self._cameras, self._depths, self._adapters = {}, {}, {}
         self._pipeline = None
         if self._device_thread is not None:
             self._device_thread.shutdown()
@@ -224,29 +250,37 @@ class PoseNode(LifecycleNode):
         if self._mailbox.put(camera.camera, arrived):
             camera.statistics.replaced()
 
-    def _deliver(self, arrived: ArrivedImage, frame: Frame, poses: Poses, turn: float) -> None:
+    def _deliver(self, arrived: ArrivedImage, found: Found, turn: float) -> None:
         """In the worker's thread: publish the people of one image."""
         assert self._pipeline is not None
-        camera, engine, parameters = (
-            self._cameras[arrived.camera],
-            self._pipeline.engine,
-            self.parameters,
-        )
+        camera, parameters = self._cameras[arrived.camera], self.parameters
+        seen = (arrived.header, found.frame, found.poses, self._pipeline.engine.skeleton)
         started = time.monotonic()
-        camera.publish(arrived.header, frame, poses, engine.skeleton)
+        camera.publish(*seen)
         published = time.monotonic()
         camera.statistics.published((turn - arrived.arrived) * 1e3, self._age_ms(arrived))
+        own = {"publish": published - started}
+        if self._depths or self._adapters:
+            self._deliver_in_space(arrived.camera, seen)
+            own["depth"] = time.monotonic() - published
+        drawn = time.monotonic()
         camera.publish_annotated(
-            arrived.header,
-            frame,
-            poses,
-            engine.skeleton,
+            *seen,
             keypoint_threshold=parameters.draw_keypoint_threshold,
             jpeg_quality=parameters.annotated_jpeg_quality,
         )
-        annotated = time.monotonic()
-        own = {"publish": published - started, "annotate": annotated - published}
-        self._stages.worked({**engine.stage_times, **own})
+        own["annotate"] = time.monotonic() - drawn
+        self._stages.worked({**self._pipeline.stage_times, **own})
+
+    def _deliver_in_space(self, name: str, seen: tuple[Header, Frame, Poses, Skeleton]) -> None:
+        """In the worker's thread: what goes beyond the image, as far as it is switched on."""
+        depth, adapters = self._depths.get(name), self._adapters.get(name)
+        in_space = None
+        if depth is not None:
+            always = adapters is not None and adapters.wants_space
+            in_space = depth.deliver(*seen, options=self.parameters.depth_options(), always=always)
+        if adapters is not None:
+            adapters.publish(*seen, in_space)
 
     def _age_ms(self, arrived: ArrivedImage) -> float:
         """Milliseconds since the image was taken, by the node's clock (which may be simulated).
@@ -293,7 +327,8 @@ class PoseNode(LifecycleNode):
             self._diagnostics_timer.reset()  # else the old period ends first
         if self._pipeline is not None:
             engine = self._pipeline.engine
-            engine.score_threshold = self.parameters.score_threshold
+            self._pipeline.score_threshold = self.parameters.score_threshold
+            self._pipeline.tracking = self.parameters.tracker_settings()
             engine.iou_threshold = self.parameters.iou_threshold
             engine.max_people = self.parameters.max_people
 
@@ -317,6 +352,9 @@ class PoseNode(LifecycleNode):
         for camera in self._cameras.values():
             reason = camera.explain_silence()
             if reason is not None:
+                self.get_logger().warning(reason)
+        for depth in self._depths.values():
+            for reason in depth.explain_silence():
                 self.get_logger().warning(reason)
 
     def _publish_diagnostics(self) -> None:

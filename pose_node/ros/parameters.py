@@ -13,7 +13,9 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pose_node.depth import DepthOptions
 from pose_node.imaging import DEFAULT_MAX_PIXELS
+from pose_node.tracking import RANGES, TrackerSettings
 
 if TYPE_CHECKING:
     from typing import Self
@@ -116,6 +118,13 @@ class Parameters:
         return cls().changed(values, active=False)
 
 
+def _tracker_setting(name: str, description: str) -> Any:
+    """The parameter for a field of `TrackerSettings`, with its default and range."""
+    minimum, maximum = RANGES[name]
+    default = getattr(TrackerSettings, name)
+    return parameter(default, description, minimum=minimum, maximum=maximum)
+
+
 @dataclass(frozen=True)
 class NodeParameters(Parameters):
     """The parameters of the pose node."""
@@ -132,6 +141,27 @@ class NodeParameters(Parameters):
         "Where the network runs: auto (CUDA if there, else the CPU), cpu, cuda or cuda:N.",
         pattern=r"auto|cpu|cuda(:\d+)?",
         expected="auto, cpu, cuda or cuda:N",
+        fixed=True,
+    )
+    skeleton: str = parameter(
+        "",
+        "Names and limbs of the keypoints: a built-in skeleton (coco17) or a YAML file; empty "
+        "takes the built-in one with as many keypoints as the model has.",
+        fixed=True,
+    )
+    classes: tuple[str, ...] = parameter(
+        ("",),
+        "Of models that know several classes, only these, by name or number; empty for all.",
+        fixed=True,
+    )
+    end_to_end: bool = parameter(
+        False,
+        "Use the head that needs no suppression, of models that have two (YOLO26).",
+        fixed=True,
+    )
+    onnx_layout: str = parameter(
+        "",
+        "How the outputs of an exported model are laid out, where its file does not say so.",
         fixed=True,
     )
     half: bool = parameter(
@@ -181,6 +211,92 @@ class NodeParameters(Parameters):
     max_people: int = parameter(
         100, "At most so many people per image, the best ones.", minimum=1, maximum=1000
     )
+    tracker: bool = parameter(  # YAML and ROS take on and off for true and false
+        False,
+        "Give people ids that last (track_id), on or off. People below score_threshold are then "
+        "reported, too, while they continue a track.",
+    )
+    tracker_low_score: float = _tracker_setting(
+        "low_score", "People with a lower score are not followed either."
+    )
+    tracker_high_score: float = _tracker_setting(
+        "high_score", "People with a higher score are matched first."
+    )
+    tracker_new_track_score: float = _tracker_setting(
+        "new_track_score", "Only people with a higher score start a track."
+    )
+    tracker_match_threshold: float = _tracker_setting(
+        "match_threshold", "Least similarity of a person to the track they continue."
+    )
+    tracker_weak_match_threshold: float = _tracker_setting(
+        "weak_match_threshold", "The same for people between low and high score."
+    )
+    tracker_confirm_hits: int = _tracker_setting(
+        "confirm_hits", "A track gets its id when it was seen in so many images ..."
+    )
+    tracker_confirm_seconds: float = _tracker_setting(
+        "confirm_seconds", "... and for so many seconds."
+    )
+    tracker_tentative_seconds: float = _tracker_setting(
+        "tentative_seconds", "A track without an id ends after so many seconds unseen."
+    )
+    tracker_lost_seconds: float = _tracker_setting(
+        "lost_seconds", "A track with an id ends after so many seconds unseen."
+    )
+    tracker_restart_seconds: float = _tracker_setting(
+        "restart_seconds", "All tracks end when there was no image for so many seconds."
+    )
+    depth: bool = parameter(
+        False,
+        "Find people in metres, too, by a depth image that is registered to the colour image: "
+        "publishes poses_3d and markers.",
+        fixed=True,
+    )
+    depth_transport: str = parameter(
+        "raw",
+        "Which depth images: raw (depth/image_raw) or compressedDepth.",
+        pattern="raw|compressedDepth",
+        expected="raw or compressedDepth",
+        fixed=True,
+    )
+    target_frame: str = parameter(
+        "",
+        "TF frame of poses_3d and markers; empty for the camera's own. Needs tf2_ros.",
+        fixed=True,
+    )
+    depth_slop: float = parameter(
+        DepthOptions.slop,
+        "Seconds by which the stamps of colour and depth may differ.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    depth_patience: float = parameter(
+        DepthOptions.patience,
+        "Seconds to wait for a depth image, or a transform, that is late.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    depth_keypoint_threshold: float = parameter(
+        DepthOptions.keypoint_threshold,
+        "Keypoints with a lower score stay unknown (NaN) in poses_3d.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    image_rectified: bool = parameter(
+        DepthOptions.rectified, "The colour image is the rectified one: P of CameraInfo holds."
+    )
+    marker_lifetime: float = parameter(
+        DepthOptions.marker_lifetime,
+        "Seconds until RViz removes a marker by itself, 0 for never.",
+        minimum=0.0,
+        maximum=60.0,
+    )
+    adapters: tuple[str, ...] = parameter(
+        ("",),
+        "Also publish people in the messages of other packages: vision_msgs, hri_msgs, "
+        "foxglove_msgs, tf; empty for none.",
+        fixed=True,
+    )
     draw_keypoint_threshold: float = parameter(
         0.5,
         "Keypoints with a lower score are not drawn; the messages always hold all of them.",
@@ -207,6 +323,34 @@ class NodeParameters(Parameters):
             raise ValueError(
                 f"cameras must all have a name if there are several, got {list(self.cameras)}"
             )
+        self.tracker_settings()
+
+    def tracker_settings(self) -> TrackerSettings | None:
+        """How to follow people; None if they are not to be followed.
+
+        Raises:
+            ValueError: two of the settings contradict each other.
+        """
+        names = [item.name for item in dataclasses.fields(TrackerSettings)]
+        try:
+            settings = TrackerSettings(**{name: getattr(self, f"tracker_{name}") for name in names})
+        except ValueError as error:
+            raise ValueError(f"tracker: {error}") from error
+        return settings if self.tracker else None
+
+    def depth_options(self) -> DepthOptions:
+        """How people are found in space."""
+        return DepthOptions(
+            keypoint_threshold=self.depth_keypoint_threshold,
+            slop=self.depth_slop,
+            patience=self.depth_patience,
+            rectified=self.image_rectified,
+            marker_lifetime=self.marker_lifetime,
+        )
+
+    def adapter_names(self) -> tuple[str, ...]:
+        """The adapters without the empty name that stands for none."""
+        return tuple(filter(None, self.adapters))
 
 
 def describe(item: dataclasses.Field[Any]) -> str:

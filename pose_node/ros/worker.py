@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Protocol, TypeVar
 
 from pose_node.errors import ImageError
-from pose_node.poses import Frame, Poses
+from pose_node.pipeline import Found
+from pose_node.poses import Frame
 from pose_node.ros.mailbox import Mailbox
 
 
@@ -32,7 +33,8 @@ class Worker(Generic[ArrivalType]):
     Args:
         mailbox: where the images come from; closing it ends the work.
         pipeline: frames to people.
-        deliver: called with every image, its people, and when its turn came (`time.monotonic`).
+        deliver: called with every image, what was found in it, and when its turn came
+            (`time.monotonic`).
         refuse: called with every image that cannot be decoded.
         thread: runs the work: the one that loaded the network, see `PoseNode`.
         fail: called with every other error, of decoding, the pipeline or `deliver`.
@@ -41,9 +43,9 @@ class Worker(Generic[ArrivalType]):
     def __init__(
         self,
         mailbox: Mailbox[ArrivalType],
-        pipeline: Callable[[Sequence[Frame]], Sequence[tuple[Frame, Poses]]],
+        pipeline: Callable[[Sequence[Frame]], Sequence[Found]],
         *,
-        deliver: Callable[[ArrivalType, Frame, Poses, float], None],
+        deliver: Callable[[ArrivalType, Found, float], None],
         refuse: Callable[[ArrivalType, ImageError], None],
         fail: Callable[[Exception], None],
         thread: ThreadPoolExecutor,
@@ -87,9 +89,9 @@ class Worker(Generic[ArrivalType]):
         except Exception as error:  # noqa: BLE001 - whatever it is, the next image gets its chance
             self._fail(error)
             return False
-        for (arrival, _), (frame, poses) in zip(decoded, results, strict=True):
+        for (arrival, _), found in zip(decoded, results, strict=True):
             try:
-                self._deliver(arrival, frame, poses, turn)
+                self._deliver(arrival, found, turn)
             except Exception as error:  # noqa: BLE001 - likewise
                 self._fail(error)
         return True

@@ -29,6 +29,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from pose_node import Frame, Poses, Skeleton
+from pose_node.pipeline import Found
 from pose_node.ros.node import PoseNode
 from pose_node.ros.parameters import NodeParameters
 from pose_node.ros.throttle import Throttle
@@ -64,6 +65,10 @@ class FakePipeline:
 
     def __init__(self, parameters: NodeParameters, num_keypoints: int = 17) -> None:
         self.engine = FakeEngine(parameters, num_keypoints)
+        self.score_threshold = parameters.score_threshold
+        self.tracking = parameters.tracker_settings()
+        self.stage_times = self.engine.stage_times
+        self.forgotten = 0
         self.count = 2
         self.errors: list[Exception] = []
         self.bad_value: int | None = None
@@ -73,14 +78,17 @@ class FakePipeline:
         self.gate.set()
         self.entered: queue.Queue[None] = queue.Queue()
 
-    def __call__(self, frames: Sequence[Frame]) -> list[tuple[Frame, Poses]]:
+    def __call__(self, frames: Sequence[Frame]) -> list[Found]:
         self.batches.append([frame.camera for frame in frames])
         self.frames += frames
         self.entered.put(None)
         self.gate.wait()
         if self.errors:
             raise self.errors.pop(0)
-        return [(frame, self.poses()) for frame in frames]
+        return [Found(frame, self.poses()) for frame in frames]
+
+    def forget(self) -> None:
+        self.forgotten += 1
 
     def poses(self) -> Poses:
         return make_poses(self.count, num_keypoints=self.engine.skeleton.num_keypoints)
@@ -200,11 +208,12 @@ class Bench:
         poses = f"{topic.partition('image_raw')[0]}poses"
         if poses not in self._received:
             self.listen(PersonPoseArray, poses)
-            self.until(lambda: self._is_heard(poses))
+            self.until(lambda: self.is_heard(poses))
         self.send(message, topic)
         return self.get(self._received[poses])
 
-    def _is_heard(self, topic: str) -> bool:
+    def is_heard(self, topic: str) -> bool:
+        """Whether the peer, or another one, hears all publishers that the node has of a topic."""
         publishers = [item for item in self.node.publishers if item.topic_name == f"/{topic}"]
         return all(publisher.get_subscription_count() > 0 for publisher in publishers)
 

@@ -142,7 +142,8 @@ def test_every_parameter_is_an_argument_with_its_default(load: Callable[[str], l
     found = arguments(load("pose.launch.py"))
     assert found.keys() == FIELDS.keys() | OTHER_ARGUMENTS
     for name, item in FIELDS.items():
-        value = yaml.safe_load(found[name]["default_value"])
+        text = found[name]["default_value"]
+        value = yaml.safe_load(text) if text else ""
         assert (tuple(value) if isinstance(value, list) else value) == item.default
         assert type(item.default) is tuple or type(value) is type(item.default)
         assert found[name]["description"] == item.metadata["rule"].description
@@ -179,6 +180,30 @@ GIVEN: dict[str, tuple[str, object]] = {
     "score_threshold": ("1", 1.0),
     "iou_threshold": ("0", 0.0),
     "max_people": ("7", 7),
+    "skeleton": ("hand21.yaml", "hand21.yaml"),
+    "classes": ("[person, 3]", ["person", "3"]),
+    "end_to_end": ("true", True),
+    "onnx_layout": ("yolov5-maps", "yolov5-maps"),
+    "tracker": ("on", True),
+    "tracker_low_score": ("0.2", 0.2),
+    "tracker_high_score": ("0.35", 0.35),
+    "tracker_new_track_score": ("1", 1.0),
+    "tracker_match_threshold": ("0.5", 0.5),
+    "tracker_weak_match_threshold": ("0.6", 0.6),
+    "tracker_confirm_hits": ("5", 5),
+    "tracker_confirm_seconds": ("1", 1.0),
+    "tracker_tentative_seconds": ("2", 2.0),
+    "tracker_lost_seconds": ("10", 10.0),
+    "tracker_restart_seconds": ("60", 60.0),
+    "depth": ("true", True),
+    "depth_transport": ("compressedDepth", "compressedDepth"),
+    "target_frame": ("base_link", "base_link"),
+    "depth_slop": ("0.1", 0.1),
+    "depth_patience": ("0", 0.0),
+    "depth_keypoint_threshold": ("0.6", 0.6),
+    "image_rectified": ("true", True),
+    "marker_lifetime": ("2", 2.0),
+    "adapters": ("[vision_msgs, tf]", ["vision_msgs", "tf"]),
     "draw_keypoint_threshold": ("0.25", 0.25),
     "annotated_jpeg_quality": ("50", 50),
     "diagnostics_period": ("2", 2.0),

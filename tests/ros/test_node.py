@@ -264,7 +264,8 @@ def test_thresholds_reach_the_engine(bench: Bench) -> None:
     results = bench.set_parameters(score_threshold=0.75, iou_threshold=0.25, max_people=3)
     assert all(result.successful for result in results)
     engine = bench.pipeline.engine
-    assert (engine.score_threshold, engine.iou_threshold, engine.max_people) == (0.75, 0.25, 3)
+    assert bench.pipeline.score_threshold == 0.75
+    assert (engine.iou_threshold, engine.max_people) == (0.25, 3)
     assert bench.node.parameters.score_threshold == 0.75
 
 
@@ -346,3 +347,19 @@ def test_remapping_the_image_takes_its_compressed_forms_along(
     sent = CompressedImage(header=header(), format="jpeg", data=jpeg)
     bench.send(sent, "/zed/color/compressed")
     assert bench.get(poses).header == header()
+
+
+def test_tracking_is_switched_while_the_node_runs(bench: Bench) -> None:
+    assert bench.pipeline.tracking is None
+    assert bench.set_parameters(tracker=True, tracker_lost_seconds=9.0)[0].successful
+    assert bench.pipeline.tracking.lost_seconds == 9.0
+    (refused,) = bench.set_parameters(tracker_low_score=0.9)
+    assert "must not fall" in refused.reason
+    assert bench.set_parameters(tracker=False)[0].successful
+    assert bench.pipeline.tracking is None
+
+
+def test_whoever_was_followed_is_forgotten_when_the_node_stops(bench: Bench) -> None:
+    before = bench.pipeline.forgotten
+    bench.node.trigger_deactivate()
+    assert bench.pipeline.forgotten == before + 1

@@ -13,6 +13,7 @@ import pytest
 
 from pose_node import Frame, Poses
 from pose_node.errors import ImageError
+from pose_node.pipeline import Found
 from pose_node.ros.mailbox import Mailbox
 from pose_node.ros.worker import Worker
 from tests.conftest import make_frame
@@ -57,15 +58,15 @@ class Desk:
             thread=self.thread,
         )
 
-    def pipeline(self, frames: Sequence[Frame]) -> list[tuple[Frame, Poses]]:
+    def pipeline(self, frames: Sequence[Frame]) -> list[Found]:
         self.batches.append([frame.camera for frame in frames])
         for frame in frames:
             self.find(frame)
-        return [(frame, Poses.empty(int(frame.image[0, 0, 0]) + 1)) for frame in frames]
+        return [Found(frame, Poses.empty(int(frame.image[0, 0, 0]) + 1)) for frame in frames]
 
-    def deliver(self, arrival: Arrival, frame: Frame, poses: Poses, turn: float) -> None:
+    def deliver(self, arrival: Arrival, found: Found, turn: float) -> None:
         self.at_delivery(arrival)
-        self.delivered.put((arrival, frame, poses, turn))
+        self.delivered.put((arrival, found.frame, found.poses, turn))
 
     def next_value(self) -> int:
         return self.delivered.get(timeout=SECONDS)[0].value
