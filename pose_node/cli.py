@@ -21,6 +21,7 @@ from pose_node.evaluate_command import add_evaluate
 from pose_node.export_command import add_export
 from pose_node.predict_command import add_predict
 from pose_node.ros.entry import end_quietly, start
+from pose_node.view_command import add_view
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -63,6 +64,8 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         if arguments and arguments[0] in _ROS_COMMANDS:
             return _run_ros(arguments[0], arguments[1:])
+        if arguments[:1] == ["view"] and "--live" in arguments:
+            return _run_ros("view --live", arguments[1:])
         options = _parser().parse_args(arguments)
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
@@ -108,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_fetch(commands)
     _add_models(commands)
     add_predict(commands)
+    add_view(commands)
     add_evaluate(commands)
     add_export(commands)
     return parser

@@ -9,7 +9,8 @@
     ├── FetchError         a download that failed or is not what was promised
     ├── ExerciseError      an exercise that is unknown, defined wrongly or not for the skeleton
     ├── DeviceError        a device that is asked for but not there
-    └── SourceError        a video, camera or folder that cannot be read
+    ├── SourceError        a video, camera or folder that cannot be read
+    └── ViewError          a viewer that is not installed or cannot be started
 """
 
 from __future__ import annotations
@@ -63,3 +64,7 @@ class OutputError(PoseNodeError):
 
 class ExerciseError(PoseNodeError):
     """An exercise that is unknown, defined wrongly, or of joints that the skeleton lacks."""
+
+
+class ViewError(PoseNodeError):
+    """A viewer that is not installed or cannot be started."""

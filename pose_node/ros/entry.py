@@ -19,6 +19,7 @@ PROCESSES = {
     "camera": ("pose_node.ros.camera", 0),
     "demo": ("pose_node.ros.demo", 130),
     "exercise": ("pose_node.ros.exercise", 0),
+    "view --live": ("pose_node.ros.viewing", 0),
 }
 """By command of `pose-node`: the module with the process's `main`, its exit code after a signal."""
 

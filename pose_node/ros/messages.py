@@ -156,6 +156,24 @@ def to_pose_array_3d(header: Header, people: Poses3D, *, skeleton: str) -> Perso
     )
 
 
+def to_poses_3d(message: PersonPose3DArray, num_keypoints: int = 17) -> Poses3D:
+    """The people in space of a message.
+
+    Args:
+        message: as the node publishes it.
+        num_keypoints: K of the skeleton, for a message in which nobody is seen.
+    """
+    people = message.people
+    count = len(people[0].keypoints) if people else num_keypoints
+    points = [[(k.x, k.y, k.z) for k in person.keypoints] for person in people]
+    return Poses3D(
+        np.array(points, np.float32).reshape(-1, count, 3),
+        np.array([person.keypoint_scores for person in people], np.float32).reshape(-1, count),
+        np.array([person.score for person in people], np.float32),
+        np.array([person.track_id for person in people], np.int64),
+    )
+
+
 def to_camera_model(info: CameraInfo, *, rectified: bool = False) -> CameraModel:
     """The geometry of a camera.
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.ros
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-ARGUMENTS = {"camera": ["0"], "run": [], "demo": [], "exercise": []}
+ARGUMENTS = {"camera": ["0"], "run": [], "demo": [], "exercise": [], "view --live": ["--serve"]}
 
 
 def signal_at_import(number: int, module: str, *command: str) -> tuple[int, list[str]]:

@@ -204,6 +204,9 @@ def test_people_in_space(header: Header) -> None:
         assert np.float32(person.score) == score
         at = (person.position.x, person.position.y, person.position.z)
         np.testing.assert_array_equal(np.float32(at), position)
+    back = messages.to_poses_3d(received)
+    for name in ("points", "keypoint_scores", "scores", "ids"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(people, name))
 
 
 def test_nobody_in_space(header: Header) -> None:
@@ -211,6 +214,7 @@ def test_nobody_in_space(header: Header) -> None:
     message = messages.to_pose_array_3d(header, people, skeleton="any")
     received = deserialize_message(serialize_message(message), PersonPose3DArray)
     assert list(received.people) == []
+    assert messages.to_poses_3d(received, 5).points.shape == (0, 5, 3)
 
 
 INFO = CameraInfo(
