@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pose_node.inference.engine import PoseEngine
     from pose_node.poses import Poses, Skeleton
     from pose_node.prediction.frames import Selection
+    from pose_node.prediction.journal import Journal
     from pose_node.prediction.outputs import Output
     from pose_node.prediction.run import Progress, Summary, Tracker
 
@@ -114,8 +115,7 @@ def run_predict(options: argparse.Namespace) -> int:
     from pose_node.prediction.frames import Selection
     from pose_node.prediction.journal import Journal
     from pose_node.prediction.outputs import write_summary
-    from pose_node.prediction.recordings import expand, is_live, open_recording
-    from pose_node.prediction.run import predict, stop_on_signals
+    from pose_node.prediction.recordings import expand, is_live
 
     try:
         selection = Selection.parse(options.range, every=options.every)
@@ -130,7 +130,8 @@ def run_predict(options: argparse.Namespace) -> int:
         return known
     model = resolve_model(options.model)
     engine = load_engine(options, model)
-    new_tracker = _tracking(options, engine) if options.track else None
+    if options.track:
+        engine.score_threshold = _lowest_score(options.score_threshold)
     settings = {
         **_settings(options, model, sources, selection),
         "lowest_score": engine.score_threshold,
@@ -141,8 +142,23 @@ def run_predict(options: argparse.Namespace) -> int:
         num_keypoints=engine.num_keypoints,
         resume=options.resume,
     )
-    begun = options.resume
-    complete = False
+    summary = _run(options, engine, sources, selection, journal)
+    write_summary(options.output / _SUMMARY, _facts(options, engine, settings, summary))
+    return _report(options, summary)
+
+
+def _run(
+    options: argparse.Namespace,
+    engine: PoseEngine,
+    sources: Sequence[str],
+    selection: Selection,
+    journal: Journal,
+) -> Summary:
+    """The run; its journal stays for `--resume` unless it is complete or never began."""
+    from pose_node.prediction.recordings import open_recording
+    from pose_node.prediction.run import predict, stop_on_signals
+
+    begun, complete = options.resume, False
     try:
         outputs = _outputs(options, sources, engine.skeleton)
         begun = True
@@ -155,7 +171,7 @@ def run_predict(options: argparse.Namespace) -> int:
                 lambda source: open_recording(source, selection, topics=options.topic),
                 outputs,
                 journal=journal,
-                new_tracker=new_tracker,
+                new_tracker=_new_tracker(options, engine.skeleton) if options.track else None,
                 batch_size=options.batch_size or (1 if engine.device == "cpu" else 8),
                 stop=stop,
                 progress=progress.calls(),
@@ -163,8 +179,7 @@ def run_predict(options: argparse.Namespace) -> int:
         complete = summary.complete
     finally:
         journal.close(keep=begun and not complete)
-    write_summary(options.output / _SUMMARY, _facts(options, engine, settings, summary))
-    return _report(options, summary)
+    return summary
 
 
 def _before(options: argparse.Namespace) -> int | None:
@@ -283,12 +298,15 @@ class _PersonIds:
         return publishable(poses, self._score_threshold)
 
 
-def _tracking(options: argparse.Namespace, engine: PoseEngine) -> Callable[[], Tracker]:
-    """What makes trackers; the engine is asked for the weak people that they need."""
+def _lowest_score(score_threshold: float) -> float:
+    """What a tracker needs of the engine: weak people too, if they continue a track."""
     from pose_node.tracking import TrackerSettings
 
-    engine.score_threshold = min(options.score_threshold, TrackerSettings().low_score)
-    return lambda: _PersonIds(engine.skeleton, options.score_threshold)
+    return min(score_threshold, TrackerSettings().low_score)
+
+
+def _new_tracker(options: argparse.Namespace, skeleton: Skeleton) -> Callable[[], Tracker]:
+    return lambda: _PersonIds(skeleton, options.score_threshold)
 
 
 class _Progress:
