@@ -101,6 +101,9 @@ def add_predict(commands: Any) -> None:
         "--track", action="store_true", help="give people ids that last from frame to frame"
     )
     parser.add_argument("--show", action="store_true", help="show results in a window as well")
+    parser.add_argument(
+        "--rerun", action="store_true", help="write DIR/view.rrd for the Rerun viewer as well"
+    )
     add_engine_arguments(parser, score_threshold=0.3, iou_threshold=0.65, max_people=100)
     parser.add_argument(
         "--batch-size", type=positive, metavar="N", help="images at once (8 on a GPU, else 1)"
@@ -248,6 +251,14 @@ def _outputs(
         outputs.append(JsonLines(folder / "poses.jsonl"))
     if "csv" in options.save:
         outputs.append(Csv(folder / "poses.csv", skeleton))
+    if options.rerun:
+        from pose_node.viewing.output import RerunOutput
+
+        outputs.append(
+            RerunOutput(
+                folder / "view.rrd", skeleton, keypoint_threshold=options.keypoint_threshold
+            )
+        )
     if "coco" in options.save:
         numbered = _have_numbers(sources)
         outputs.append(CocoResults(folder / "coco_results.json", numbered=numbered))

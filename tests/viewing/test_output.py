@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
+from pose_node import cli
 from pose_node.poses import Poses, Skeleton
 from pose_node.prediction.frames import RecordedFrame
 
@@ -38,3 +41,24 @@ def test_frames_of_several_sources(tmp_path: Path, read_back: Callable[[Path], A
 def test_an_aborted_one_leaves_nothing(tmp_path: Path, read_back: Callable[[Path], Any]) -> None:
     make_output(tmp_path / "view.rrd").abort()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_beside_other_results(
+    tmp_path: Path, shared: Path, read_back: Callable[[Path], Any]
+) -> None:
+    images = tmp_path / "night"
+    images.mkdir()
+    for index in range(3):
+        cv2.imwrite(str(images / f"{index}.png"), np.full((48, 64, 3), 60 * index, np.uint8))
+    model = str(shared / "fixtures/ul_yolo11_tiny_pose.pt")
+    settings = ["--device", "cpu", "--image-size", "64", "--score-threshold", "0.001"]
+    output = tmp_path / "out"
+    arguments = ["--model", model, *settings, "--rerun", "--output", str(output)]
+    assert cli.main(["predict", str(images), *arguments]) == 0
+    found = read_back(output / "view.rrd")
+    assert len(found["/night/image"]) == 3
+    lines = (output / "poses.jsonl").read_text().splitlines()
+    expected = [len(json.loads(line)["people"]) for line in lines]
+    assert [row["Scalars:scalars"] for row in found["/night/people"]] == [[n] for n in expected]
+    assert sum(expected) > 0
+    assert "view.rrd" in json.loads((output / "run.json").read_text())["files"]
