@@ -32,7 +32,7 @@ def add_evaluate(commands: Any) -> None:
             "    --annotations person_keypoints_val2017.json --json result.json",
             "pose-node evaluate --model yolov8n-pose yolo11n-pose --images val2017 \\",
             "    --annotations person_keypoints_val2017.json --markdown table.md --figures figures",
-            "pose-node evaluate --model hands.pt --skeleton hand21.yaml --images hands \\",
+            "pose-node evaluate --model hands.pt --skeleton hand21 --images hands \\",
             "    --annotations labels",
         ),
     )

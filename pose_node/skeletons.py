@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pose_node.errors import SkeletonError
+from pose_node.installation import find_installed
 from pose_node.plain_yaml import PlainYamlError, read_plain_yaml
 from pose_node.poses import COCO17, Skeleton
 
@@ -32,7 +33,8 @@ def load_skeleton(name_or_path: str | os.PathLike[str]) -> Skeleton:
     """A skeleton by its name, or from a YAML file.
 
     Args:
-        name_or_path: one of `BUILT_IN`, or a file with the fields ``name``, ``keypoints`` (names),
+        name_or_path: one of `BUILT_IN`, the name of a file that comes with the package in
+            ``config/skeletons`` ("hand21", "crowdpose14"), or a file with the fields ``name``, ``keypoints`` (names),
             and, all optional, ``edges`` and ``flip`` (pairs of keypoints, by name or index from 0)
             and ``sigmas`` (one number for each keypoint or one for all; by default 1/K).
 
@@ -44,10 +46,13 @@ def load_skeleton(name_or_path: str | os.PathLike[str]) -> Skeleton:
         return BUILT_IN[name_or_path]
     path = Path(name_or_path)
     if not path.is_file():
-        raise SkeletonError(
-            f"skeleton {str(name_or_path)!r} is neither a built-in one ({', '.join(BUILT_IN)}) nor "
-            "a YAML file; give the path of a file with name, keypoints and edges"
-        )
+        shipped = str(path).isidentifier() and find_installed(f"config/skeletons/{path}.yaml")
+        if not shipped:
+            raise SkeletonError(
+                f"skeleton {str(name_or_path)!r} is neither a built-in one ({', '.join(BUILT_IN)}) "
+                "nor a YAML file; give the path of a file with name, keypoints and edges"
+            )
+        path = shipped
     try:
         content = read_plain_yaml(path, max_bytes=MAX_FILE_BYTES, max_depth=_MAX_DEPTH)
     except PlainYamlError as error:

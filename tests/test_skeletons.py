@@ -30,6 +30,10 @@ def test_every_shipped_file_loads() -> None:
     assert sizes == {"hand21": 21, "crowdpose14": 14}
 
 
+def test_shipped_files_have_names_too() -> None:
+    assert load_skeleton("hand21") == load_skeleton(SKELETONS / "hand21.yaml")
+
+
 def test_the_example_is_what_it_says() -> None:
     hand = load_skeleton(str(SKELETONS / "hand21.yaml"))
     assert hand.name == "hand21"
