@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import struct
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +19,8 @@ import torch
 from pose_node.errors import CheckpointError
 from pose_node.models.checkpoint import MAX_SHARING, MAX_WIDENING, Checkpoint
 from pose_node.models.pickle_machine import Record, StorageReference, TensorReference
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def write_archive(path: Path, members: dict[str, bytes]) -> Path:
@@ -250,3 +255,15 @@ def test_bare_weights_are_what_torch_reads(shared: Path) -> None:
         assert list(model) == list(expected)
         for name, tensor in expected.items():
             assert torch.equal(checkpoint.tensor(model[name]), tensor)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_memory_stays_near_the_size_of_the_file(tmp_path: Path, dtype: torch.dtype) -> None:
+    """Everything read, in a process of its own: all weights as float32, and what describes them."""
+    path = tmp_path / "large.pt"
+    torch.save({f"layer.{n}.weight": torch.zeros(500, 500, dtype=dtype) for n in range(60)}, path)
+    command = [sys.executable, "benchmarks/load.py", "--measure", "reader", str(path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    (used,) = json.loads(done.stdout)
+    numbers = 60 * 500 * 500 * 4
+    assert 0.9 * numbers < used < 2.5 * path.stat().st_size
