@@ -34,9 +34,10 @@ def load_skeleton(name_or_path: str | os.PathLike[str]) -> Skeleton:
 
     Args:
         name_or_path: one of `BUILT_IN`, the name of a file that comes with the package in
-            ``config/skeletons`` ("hand21", "crowdpose14"), or a file with the fields ``name``, ``keypoints`` (names),
-            and, all optional, ``edges`` and ``flip`` (pairs of keypoints, by name or index from 0)
-            and ``sigmas`` (one number for each keypoint or one for all; by default 1/K).
+            ``config/skeletons`` ("hand21", "crowdpose14"), or a file with the fields ``name``,
+            ``keypoints`` (names), and, all optional, ``edges`` and ``flip`` (pairs of keypoints, by
+            name or index from 0) and ``sigmas`` (one number for each keypoint or one for all; by
+            default 1/K).
 
     Raises:
         SkeletonError: there is no such skeleton or file, or the file is not as it should be; the

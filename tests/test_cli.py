@@ -58,7 +58,7 @@ def fetched_video(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     help_text = capsys.readouterr().out
-    for command in ("run", "camera", "demo", "exercise", "fetch", "models", "evaluate"):
+    for command in ("run", "camera", "demo", "exercise", "fetch", "models", "predict", "evaluate"):
         assert f"\n    {command} " in help_text
 
 
