@@ -136,7 +136,7 @@ class Bench:
 
     def close(self) -> None:
         """Destroy everything."""
-        if self.pipeline is not None:
+        if isinstance(self.pipeline, FakePipeline):
             self.pipeline.gate.set()
         self._executor.shutdown()
         self._thread.join()

@@ -220,15 +220,16 @@ def test_thresholds_set_while_unconfigured_are_loaded(make_bench: MakeBench) -> 
     bench = make_bench()
     assert bench.set_parameters(score_threshold=0.75)[0].successful
     bench.activate()
-    assert bench.pipeline.engine.score_threshold == 0.75
+    assert bench.pipeline.score_threshold == 0.75
 
 
 # Nothing grows
 
 
-def test_twenty_lives_leave_no_threads_and_no_memory() -> None:
+def assert_lives_leave_nothing(some: int, more: int, *model: str, mebibytes: int) -> None:
+    """After `more` lives there is no more than after `some`, but for so much memory."""
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.ros.twenty_lives"],
+        [sys.executable, "-m", "tests.ros.many_lives", str(some), str(more), *model],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,
@@ -238,8 +239,18 @@ def test_twenty_lives_leave_no_threads_and_no_memory() -> None:
     before, after = json.loads(ended.stdout)
     for key in ("python threads", "threads", "networks"):
         assert after[key] <= before[key], key
+    assert after["MiB"] - before["MiB"] < mebibytes
+
+
+def test_twenty_lives_leave_no_threads_and_no_memory() -> None:
     # The network and the images of a life are 28 MiB; one more may wait to be freed.
-    assert after["MiB"] - before["MiB"] < 70
+    assert_lives_leave_nothing(5, 20, mebibytes=70)
+
+
+@pytest.mark.slow
+def test_lives_of_the_real_network_leave_nothing(yolo11n_pose: Path) -> None:
+    # The weights are 11 MiB.
+    assert_lives_leave_nothing(3, 6, str(yolo11n_pose), mebibytes=35)
 
 
 # Diagnostics
