@@ -62,6 +62,7 @@ class FrameReader(Generic[Item]):
         source: closed at the end.
         prepare: run in that thread for every frame.
         ahead: so many frames of a file are read before they are asked for.
+        until: iterating ends when it is set, also while a frame is waited for.
     """
 
     def __init__(
@@ -70,22 +71,24 @@ class FrameReader(Generic[Item]):
         prepare: Callable[[Raw], Item],
         *,
         ahead: int = _FRAMES_AHEAD,
+        until: threading.Event | None = None,
     ) -> None:
         self._source: Frames[Any] = source
         self._prepare: Callable[[Any], Item] = prepare
         self._live = source.kind == "live"
         self._stop = threading.Event()
+        self._until = until or self._stop
         self._queue: queue.Queue[Item | Exception | None] = queue.Queue(1 if self._live else ahead)
         self._thread = threading.Thread(target=self._read, name="frame reader", daemon=True)
         self._thread.start()
 
     def __iter__(self) -> Iterator[Item]:
-        """The frames, until the source ends or `close` is called.
+        """The frames, until the source ends, `close` is called or `until` is set.
 
         Raises:
             PoseNodeError: what reading the source raised.
         """
-        while not self._stop.is_set():
+        while not (self._stop.is_set() or self._until.is_set()):
             try:
                 item = self._queue.get(timeout=0.1)
             except queue.Empty:

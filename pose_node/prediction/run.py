@@ -26,8 +26,7 @@ from pose_node.prediction.frames import Failure, RecordedFrame, Recording
 from pose_node.prediction.journal import Journal
 from pose_node.prediction.outputs import Output
 
-_READ_AHEAD = 8  # frames
-_WRITE_BEHIND = 8  # frames
+_WRITE_BEHIND = 4  # frames; large ones have 100 MB each
 
 
 class Engine(Protocol):
@@ -170,7 +169,9 @@ class _RecordingRun:
     ) -> None:
         total = self._recording.frame_count
         done = 0
-        reader = FrameReader(self._recording, lambda item: item, ahead=_READ_AHEAD)
+        reader = FrameReader(
+            self._recording, lambda item: item, ahead=self._batch_size + 2, until=stop
+        )
         try:
             items = iter(reader)
             while not stop.is_set() and (batch := list(islice(items, self._batch_size))):

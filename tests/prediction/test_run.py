@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,23 @@ def test_stopping_finishes_what_was_done() -> None:
     assert notes.told == ["a.mp4", 0, 1, 2, False, "closed"]
     assert not summary.complete
     assert summary.sources == 1
+
+
+def test_a_source_that_hangs_can_be_stopped() -> None:
+    hanging, stop = threading.Event(), threading.Event()
+
+    class Hanging(FakeRecording):
+        def __iter__(self) -> Iterator[RecordedFrame | Failure]:
+            yield make_recorded(1)
+            stop.set()
+            hanging.wait()
+
+    try:
+        summary, notes = run({"0": Hanging([], kind="live")}, stop=stop)
+    finally:
+        hanging.set()
+    assert notes.told[-2:] == [False, "closed"]
+    assert not summary.complete
 
 
 @pytest.mark.parametrize("count", [1, 100])
