@@ -6,9 +6,7 @@ it knows its people.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -31,35 +29,17 @@ from pose_node.poses import Frame, Poses, Skeleton
 from pose_node.ros import messages, start_up
 from pose_node.ros.markers import OPTICAL_UP, PersonMarkers
 from pose_node.ros.stamp_buffer import StampBuffer
+from pose_node.ros.statistics import DepthStatistics
 from pose_node.ros.target_frame import TargetFrame, check_target_frame
 from pose_node.ros.throttle import Throttle
 
-__all__ = ["DepthOptions", "DepthReport", "DepthTopics", "check_target_frame"]
+__all__ = ["DepthOptions", "DepthTopics", "check_target_frame"]
 
 COMPRESSED_DEPTH = "compressedDepth"
 
 _BUFFERED = 30  # images: a second of a usual camera, longer than any image is worked on
 _WARN_SECONDS = 10.0
 _BODY_UP = (0.0, 0.0, 1.0)  # REP-103, in every frame but those of cameras
-
-
-@dataclass(frozen=True)
-class DepthReport:
-    """Counts since the start.
-
-    Attributes:
-        received: depth images that arrived.
-        matched: colour images whose depth was found.
-        missed: colour images without depth, calibration or transform.
-        refused: depth images that could not be used.
-        last_error: the latest reason of those two, in words; "" if there was none.
-    """
-
-    received: int = 0
-    matched: int = 0
-    missed: int = 0
-    refused: int = 0
-    last_error: str = ""
 
 
 class DepthTopics:
@@ -87,6 +67,7 @@ class DepthTopics:
     ) -> None:
         self._node = node
         self._warn = warn
+        self.statistics = DepthStatistics()
         self._throttle = Throttle(seconds=_WARN_SECONDS)
         self._compressed = transport == COMPRESSED_DEPTH
         self._prefix = f"{camera}/" if camera else ""
@@ -99,8 +80,6 @@ class DepthTopics:
         self._max_pixels: Callable[[], int] = lambda: 0
         self._info: CameraInfo | None = None
         self._calibrated: tuple[CameraInfo, bool, CameraModel] | None = None
-        self._report = DepthReport()
-        self._report_lock = threading.Lock()
         self._target = TargetFrame(node, target_frame) if target_frame else None
         self._markers = PersonMarkers()
         self._points_publisher: Publisher[Any] = node.create_publisher(
@@ -163,10 +142,11 @@ class DepthTopics:
         found = True
         try:
             people = self._find(header, frame, poses, skeleton, options)
-            self._count(matched=1)
+            self.statistics.matched()
         except PoseNodeError as error:
             found, people = False, Poses3D.unknown(poses)
-            self._complain(error, missed=1)
+            self.statistics.missed(str(error))
+            self._complain(error)
         frame_id = header.frame_id if self._target is None else self._target.name
         shown = Header(stamp=header.stamp, frame_id=frame_id)
         if wants_points:
@@ -183,17 +163,12 @@ class DepthTopics:
             self._marker_publisher.publish(markers)
         return shown, people
 
-    def report(self) -> DepthReport:
-        """The counts; from any thread."""
-        with self._report_lock:
-            return self._report
-
     def explain_silence(self) -> list[str]:
         """Why nothing can be found in space, as far as it is for lack of messages."""
         if not self._subscriptions:
             return []
         reasons = []
-        if self.report().received == 0:
+        if self.statistics.report().received == 0:
             reasons.append(
                 start_up.explain_no_depth(
                     f"{self._prefix}depth/image_raw",
@@ -233,13 +208,14 @@ class DepthTopics:
 
     def _on_depth(self, message: Any) -> None:
         """In the executor's thread: check and store, nothing else."""
-        self._count(received=1)
+        self.statistics.received()
         read = messages.from_compressed_image if self._compressed else messages.from_image
         image = read(message)
         try:
             check_depth(image, max_pixels=self._max_pixels())
         except ImageError as error:
-            self._complain(error, refused=1)
+            self.statistics.refused(str(error))
+            self._complain(error)
             return
         self._buffer.put(messages.to_stamp_ns(message.header), image)
 
@@ -298,19 +274,9 @@ class DepthTopics:
             "streams, or allow more if nothing moves fast"
         )
 
-    def _complain(self, error: PoseNodeError, **counts: int) -> None:
-        self._count(**counts, last_error=str(error))
+    def _complain(self, error: PoseNodeError) -> None:
         if self._throttle.lets_through(getattr(error, "kind", type(error).__name__)):
             self._warn(f"depth of {self.topic}: {error}")
-
-    def _count(self, *, last_error: str = "", **counts: int) -> None:
-        with self._report_lock:
-            sums: dict[str, Any] = {
-                name: getattr(self._report, name) + count for name, count in counts.items()
-            }
-            if last_error:
-                sums["last_error"] = last_error
-            self._report = replace(self._report, **sums)
 
 
 def _camera_info_topic(node: LifecycleNode, prefix: str) -> str:

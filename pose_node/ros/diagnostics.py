@@ -9,7 +9,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
-from pose_node.ros.statistics import CameraReport
+from pose_node.ros.statistics import CameraReport, DepthReport
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,30 @@ class NodeReport:
 
 
 def to_diagnostics(
-    stamp: Time, name: str, node: NodeReport, cameras: Mapping[str, CameraReport]
+    stamp: Time,
+    name: str,
+    node: NodeReport,
+    cameras: Mapping[str, CameraReport],
+    depths: Mapping[str, DepthReport],
 ) -> DiagnosticArray:
-    """One status for the node and one for each camera.
+    """One status for the node, one for each camera and one for the depth of each.
 
     Args:
         stamp: now.
         name: full name of the node.
         node: its state.
         cameras: the state of each camera by its image topic.
+        depths: that of its depth by the topic of the depth images.
     """
     statuses = [_node_status(name, node)]
     working = node.state == "active" and node.enabled
     statuses += [
         _camera_status(f"{name}: {topic}", topic, report, node.device_description, working)
         for topic, report in cameras.items()
+    ]
+    statuses += [
+        _depth_status(f"{name}: {topic}", topic, report, node.device_description, working)
+        for topic, report in depths.items()
     ]
     return DiagnosticArray(header=Header(stamp=stamp), status=statuses)
 
@@ -118,6 +127,33 @@ def _camera_status(
         "arrival age ms p50/p95": _milliseconds(report.arrival),
         "wait ms p50/p95": _milliseconds(report.wait),
         "age ms p50/p95": _milliseconds(report.age),
+        "last error": report.last_error,
+    }
+    return _status(level, name, message, hardware, values)
+
+
+def _depth_status(
+    name: str, topic: str, report: DepthReport, hardware: str, working: bool
+) -> DiagnosticStatus:
+    if not working:
+        level, message = DiagnosticStatus.OK, "not processed"
+    elif report.rate_in == 0:
+        since = "any more" if report.received else "yet"
+        level, message = (
+            DiagnosticStatus.WARN,
+            f"no depth images {since}: see what publishes {topic}",
+        )
+    elif report.rate_missed:
+        level = DiagnosticStatus.WARN
+        message = f"{report.missed} images without depth, last: {report.last_error}"
+    else:
+        level, message = DiagnosticStatus.OK, f"{report.rate_in:.1f} depth images/s"
+    values = {
+        "input rate Hz": f"{report.rate_in:.1f}",
+        "received": str(report.received),
+        "matched": str(report.matched),
+        "missed": str(report.missed),
+        "refused": str(report.refused),
         "last error": report.last_error,
     }
     return _status(level, name, message, hardware, values)

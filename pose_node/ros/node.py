@@ -372,12 +372,14 @@ class PoseNode(LifecycleNode):
             failures=self._stages.failures,
             last_failure=self._stages.last_failure,
         )
-        cameras = {camera.topic: camera.statistics.report() for camera in self._cameras.values()}
-        self._diagnostics.publish(
-            to_diagnostics(
-                self.get_clock().now().to_msg(), self.get_fully_qualified_name(), report, cameras
-            )
+        message = to_diagnostics(
+            self.get_clock().now().to_msg(),
+            self.get_fully_qualified_name(),
+            report,
+            {camera.topic: camera.statistics.report() for camera in self._cameras.values()},
+            {depth.topic: depth.statistics.report() for depth in self._depths.values()},
         )
+        self._diagnostics.publish(message)
 
     def _state_name(self) -> str:
         if self._active:

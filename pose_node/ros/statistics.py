@@ -138,6 +138,75 @@ class CameraStatistics:
             )
 
 
+@dataclass(frozen=True)
+class DepthReport:
+    """The state of one camera's depth at one moment; rates of the last ten seconds.
+
+    Attributes:
+        received: depth images that arrived since the start.
+        matched: colour images whose depth was found.
+        missed: colour images without depth, calibration or transform.
+        refused: depth images that could not be used.
+        last_error: the latest reason of those two, in words; "" if there was none.
+        rate_in, rate_missed: depth images, and colour images without, per second.
+    """
+
+    received: int
+    matched: int
+    missed: int
+    refused: int
+    last_error: str
+    rate_in: float
+    rate_missed: float
+
+
+class DepthStatistics:
+    """Counts the depth of one camera; from any thread."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._last_error = ""
+        self._arrivals, self._misses = Window(now), Window(now)
+
+    def received(self) -> None:
+        """A depth image arrived."""
+        with self._lock:
+            self._counts["received"] += 1
+            self._arrivals.add(1)
+
+    def matched(self) -> None:
+        """The depth of a colour image was found."""
+        with self._lock:
+            self._counts["matched"] += 1
+
+    def missed(self, reason: str) -> None:
+        """The depth of a colour image was not found."""
+        with self._lock:
+            self._counts["missed"] += 1
+            self._misses.add(1)
+            self._last_error = reason
+
+    def refused(self, reason: str) -> None:
+        """A depth image could not be used."""
+        with self._lock:
+            self._counts["refused"] += 1
+            self._last_error = reason
+
+    def report(self) -> DepthReport:
+        """The state now."""
+        with self._lock:
+            return DepthReport(
+                received=self._counts["received"],
+                matched=self._counts["matched"],
+                missed=self._counts["missed"],
+                refused=self._counts["refused"],
+                last_error=self._last_error,
+                rate_in=self._arrivals.rate(),
+                rate_missed=self._misses.rate(),
+            )
+
+
 @dataclass
 class StageStatistics:
     """Times the stages of the work, and counts failures; from any thread."""

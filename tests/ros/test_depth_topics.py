@@ -124,12 +124,12 @@ class Bench:
             self._publishers[topic] = self.peer.create_publisher(type(message), topic, 5)
         publisher = self._publishers[topic]
         self.until(lambda: publisher.get_subscription_count() > 0)
-        received, info = self.topics.report().received, self.topics._info
+        received, info = self.topics.statistics.report().received, self.topics._info
         publisher.publish(message)
         if is_info:
             self.until(lambda: self.topics._info is not info)
         else:
-            self.until(lambda: self.topics.report().received > received)
+            self.until(lambda: self.topics.statistics.report().received > received)
 
     def listen(self, kind: type, topic: str) -> queue.Queue[Any]:
         found: queue.Queue[Any] = queue.Queue()
@@ -204,7 +204,7 @@ def test_people_in_space(bench: Bench) -> None:
     position = message.people[0].position
     np.testing.assert_allclose((position.x, position.y, position.z), found.positions[0])
     assert bench.warnings == []
-    report = bench.topics.report()
+    report = bench.topics.statistics.report()
     assert (report.received, report.matched, report.missed, report.refused) == (1, 1, 0, 0)
 
 
@@ -245,7 +245,7 @@ def test_goes_quietly_after_a_shutdown(bench: Bench, ros: Any) -> None:
 
 def test_does_nothing_for_nobody(bench: Bench) -> None:
     assert bench.deliver(poses(4)) is None
-    assert bench.topics.report().missed == 0
+    assert bench.topics.statistics.report().missed == 0
     assert bench.deliver(poses(4), always=True) is not None
 
 
@@ -332,7 +332,7 @@ def test_without_usable_depth_all_is_unknown(
     assert person.track_id == 4
     assert len(person.keypoints) == 17
     assert np.isnan([(p.x, p.y, p.z) for p in (*person.keypoints, person.position)]).all()
-    report = bench.topics.report()
+    report = bench.topics.statistics.report()
     assert report.missed == 1
     assert any(re.search(reason, warning) for warning in bench.warnings), bench.warnings
     assert all(warning.startswith("depth of /depth/image_raw: ") for warning in bench.warnings)
@@ -356,7 +356,7 @@ def test_without_a_calibration_all_is_unknown(
     assert np.isnan(bench.space(poses(1), size=size).points).all()
     assert len(bench.warnings) == 1
     assert reason in bench.warnings[0]
-    assert reason in bench.topics.report().last_error
+    assert reason in bench.topics.statistics.report().last_error
 
 
 def test_warns_once_in_a_while(bench: Bench) -> None:
@@ -364,7 +364,7 @@ def test_warns_once_in_a_while(bench: Bench) -> None:
     for _ in range(5):
         bench.space(poses(1))
     assert len(bench.warnings) == 1
-    assert bench.topics.report().missed == 5
+    assert bench.topics.statistics.report().missed == 5
 
 
 def test_a_new_calibration_holds_at_once(bench: Bench) -> None:

@@ -12,7 +12,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from pose_node.ros.diagnostics import NodeReport, to_diagnostics
-from pose_node.ros.statistics import CameraReport
+from pose_node.ros.statistics import CameraReport, DepthReport
 
 pytestmark = pytest.mark.ros
 
@@ -46,11 +46,20 @@ CAMERA = CameraReport(
     wait=[1.0, 2.0],
     silent=False,
 )
+DEPTH_TOPIC = "/front/depth/image_raw"
+DEPTH = DepthReport(
+    received=50, matched=40, missed=2, refused=1, last_error="", rate_in=15.04, rate_missed=0.0
+)
 
 
 def statuses(node: NodeReport, camera: CameraReport) -> tuple[DiagnosticStatus, DiagnosticStatus]:
-    first, second = to_diagnostics(Time(sec=5), "/pose_node", node, {TOPIC: camera}).status
+    first, second = to_diagnostics(Time(sec=5), "/pose_node", node, {TOPIC: camera}, {}).status
     return first, second
+
+
+def depth_status(node: NodeReport, depth: DepthReport) -> DiagnosticStatus:
+    _, status = to_diagnostics(Time(sec=5), "/pose_node", node, {}, {DEPTH_TOPIC: depth}).status
+    return status
 
 
 def values(status: DiagnosticStatus) -> dict[str, str]:
@@ -112,15 +121,61 @@ def test_a_camera_that_is_not_processed_is_no_fault(change: dict[str, object]) -
     assert (status.level, status.message) == (OK, "not processed")
 
 
+@pytest.mark.parametrize(
+    ("changes", "level", "message"),
+    [
+        ({}, OK, "15.0 depth images/s"),
+        ({"rate_in": 0.0}, WARN, f"no depth images any more: see what publishes {DEPTH_TOPIC}"),
+        (
+            {"rate_in": 0.0, "received": 0},
+            WARN,
+            f"no depth images yet: see what publishes {DEPTH_TOPIC}",
+        ),
+        (
+            {"rate_missed": 0.1, "last_error": "nothing near"},
+            WARN,
+            "2 images without depth, last: nothing near",
+        ),
+        ({"last_error": "long ago"}, OK, "15.0 depth images/s"),
+    ],
+)
+def test_depth(changes: dict[str, object], level: bytes, message: str) -> None:
+    status = depth_status(NODE, dataclasses.replace(DEPTH, **changes))
+    assert (status.level, status.message) == (level, message)
+
+
+def test_depth_that_is_not_processed_is_no_fault() -> None:
+    status = depth_status(
+        dataclasses.replace(NODE, state="inactive"), dataclasses.replace(DEPTH, rate_in=0.0)
+    )
+    assert (status.level, status.message) == (OK, "not processed")
+
+
+def test_values_of_depth() -> None:
+    assert values(depth_status(NODE, dataclasses.replace(DEPTH, last_error="nothing near"))) == {
+        "input rate Hz": "15.0",
+        "received": "50",
+        "matched": "40",
+        "missed": "2",
+        "refused": "1",
+        "last error": "nothing near",
+    }
+
+
 def test_names_hardware_and_stamp() -> None:
     array = to_diagnostics(
-        Time(sec=5, nanosec=6), "/robot/pose_node", NODE, {"/a/image_raw": CAMERA, TOPIC: CAMERA}
+        Time(sec=5, nanosec=6),
+        "/robot/pose_node",
+        NODE,
+        {"/a/image_raw": CAMERA, TOPIC: CAMERA},
+        {DEPTH_TOPIC: DEPTH},
     )
     assert array.header.stamp == Time(sec=5, nanosec=6)
     assert [status.name for status in array.status] == [
         "/robot/pose_node: node",
         "/robot/pose_node: /a/image_raw",
         f"/robot/pose_node: {TOPIC}",
+        f"/robot/pose_node: {DEPTH_TOPIC}",
     ]
     assert {status.hardware_id for status in array.status} == {"NVIDIA T4"}
 

@@ -269,6 +269,13 @@ def test_diagnostics_come_while_simulated_time_stands_still(make_bench: MakeBenc
     assert bench.values("node")["state"] == "active"
 
 
+def test_depth_is_reported(make_bench: MakeBench) -> None:
+    bench = make_bench(depth=True).activate()
+    status = bench.status("/depth/image_raw")
+    assert status.level == DiagnosticStatus.WARN
+    assert status.message.startswith("no depth images yet")
+
+
 def test_values_of_the_diagnostics(bench: Bench) -> None:
     bench.ask(image())
     bench.wait_for_value("published", "1")

@@ -7,7 +7,13 @@ import threading
 
 import pytest
 
-from pose_node.ros.statistics import CameraStatistics, StageStatistics, Window
+from pose_node.ros.statistics import (
+    CameraStatistics,
+    DepthReport,
+    DepthStatistics,
+    StageStatistics,
+    Window,
+)
 
 
 class Clock:
@@ -130,6 +136,31 @@ def test_images_without_stamp_are_counted_but_have_no_age(clock: Clock) -> None:
     assert (report.rate_in, report.rate_out) == (1, 1)
     assert report.age is report.arrival is None
     assert report.wait == [1, 1]
+
+
+def test_depth_counts_and_rates(clock: Clock) -> None:
+    depth = DepthStatistics(clock)
+    for _ in range(4):
+        depth.received()
+    depth.matched()
+    depth.refused("too short")
+    depth.missed("nothing near")
+    clock.seconds += 2
+    assert depth.report() == DepthReport(
+        received=4,
+        matched=1,
+        missed=1,
+        refused=1,
+        last_error="nothing near",
+        rate_in=2.0,
+        rate_missed=0.5,
+    )
+    clock.seconds += 10
+    assert (depth.report().rate_in, depth.report().rate_missed, depth.report().received) == (
+        0,
+        0,
+        4,
+    )
 
 
 def test_stages_in_milliseconds() -> None:
