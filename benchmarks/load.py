@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -70,7 +69,7 @@ def _measure(what: str, path: Path) -> list[float]:
         load_network(path)
         return [first, used, time.perf_counter() - started]
     _warm_up()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak()
     kept: list[Any] = []
     if what == "network":
         kept.append(load_network(path))
@@ -78,7 +77,14 @@ def _measure(what: str, path: Path) -> list[float]:
         with Checkpoint(path) as checkpoint:
             kept = [checkpoint.tensor(reference) for reference in tensors(checkpoint.content)]
             kept.append(checkpoint.content)
-    return [1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)]
+    return [_peak() - before]
+
+
+def _peak() -> float:
+    """Most bytes that this program had in memory. (`getrusage` tells its parent's, if larger.)"""
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+    return 1024.0 * int(line.split()[1])
 
 
 def _warm_up() -> None:
