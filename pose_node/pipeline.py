@@ -5,11 +5,13 @@ The same pipeline serves the node, a video or a folder of images.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pose_node.poses import Frame, Poses
+from pose_node.smoothing import PoseSmoother, SmoothingSettings
 from pose_node.tracking import PoseTracker, TrackerSettings, publishable
 
 if TYPE_CHECKING:
@@ -17,10 +19,17 @@ if TYPE_CHECKING:
 
 
 class Found(NamedTuple):
-    """A frame and the people in it."""
+    """A frame and the people in it.
+
+    Attributes:
+        frame: as given.
+        poses: the people, with ids and smoothed as far as the pipeline was asked for it.
+        unsmoothed: the same people where the network found them.
+    """
 
     frame: Frame
     poses: Poses
+    unsmoothed: Poses
 
 
 class PosePipeline:
@@ -29,21 +38,30 @@ class PosePipeline:
     Args:
         engine: the engine; the thread that calls the pipeline owns it.
         tracking: how to follow people, with one tracker for each camera; None gives no ids.
+        smoothing: how to smooth the keypoints of people with ids; None leaves them.
 
     Attributes:
         engine: as given; its score threshold is set by the pipeline.
         score_threshold: people scored at or below are dropped, unless they continue a track; at
             first that of the engine. May be set between calls.
-        tracking: as given; may be set between calls.
+        tracking, smoothing: as given; may be set between calls.
         stage_times: seconds that the last call spent in each stage of the engine and in "track".
     """
 
-    def __init__(self, engine: PoseEngine, *, tracking: TrackerSettings | None = None) -> None:
+    def __init__(
+        self,
+        engine: PoseEngine,
+        *,
+        tracking: TrackerSettings | None = None,
+        smoothing: SmoothingSettings | None = None,
+    ) -> None:
         self.engine = engine
         self.score_threshold = engine.score_threshold
         self.tracking = tracking
+        self.smoothing = smoothing
         self.stage_times: dict[str, float] = {}
         self._trackers: dict[str, PoseTracker] = {}
+        self._smoothers: dict[str, PoseSmoother] = {}
 
     def __call__(self, frames: Sequence[Frame]) -> list[Found]:
         """Find the people in each frame.
@@ -66,13 +84,16 @@ class PosePipeline:
             [frame.image for frame in frames],
             channel_order=[frame.channel_order for frame in frames],
         )
-        found = list(map(Found, frames, people))
         self.stage_times = dict(self.engine.stage_times)
         if tracking is None:
-            self._trackers.clear()
-            return found
+            self.forget()
+            return [Found(frame, poses, poses) for frame, poses in zip(frames, people, strict=True)]
         started = time.perf_counter()
-        found = [Found(frame, self._follow(frame, poses, tracking)) for frame, poses in found]
+        followed = list(map(self._follow, frames, people, itertools.repeat(tracking)))
+        found = [
+            Found(frame, self._smooth(frame, poses), poses)
+            for frame, poses in zip(frames, followed, strict=True)
+        ]
         self.stage_times["track"] = time.perf_counter() - started
         return found
 
@@ -80,6 +101,7 @@ class PosePipeline:
         """Forget everybody who was followed: the next frames have nothing to do with the last."""
         for tracker in self._trackers.values():
             tracker.reset()
+        self._smoothers.clear()
 
     def _follow(self, frame: Frame, poses: Poses, settings: TrackerSettings) -> Poses:
         tracker = self._trackers.get(frame.camera)
@@ -87,3 +109,12 @@ class PosePipeline:
             tracker = self._trackers[frame.camera] = PoseTracker(self.engine.skeleton, settings)
         tracker.settings = settings
         return publishable(tracker.update(poses, frame.stamp_ns), self.score_threshold)
+
+    def _smooth(self, frame: Frame, poses: Poses) -> Poses:
+        settings = self.smoothing
+        if settings is None:
+            self._smoothers.pop(frame.camera, None)
+            return poses
+        smoother = self._smoothers.setdefault(frame.camera, PoseSmoother())
+        smoother.settings = settings
+        return smoother.update(poses, frame.stamp_ns)

@@ -24,7 +24,7 @@ LAYERS = (
     ("playback",),
     ("models",),
     ("inference",),
-    ("tracking",),
+    ("tracking", "smoothing"),
     ("pipeline",),
     ("evaluation", "exporting"),
     ("prediction",),

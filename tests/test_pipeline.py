@@ -10,6 +10,7 @@ import numpy as np
 from pose_node import Frame, Poses
 from pose_node.pipeline import PosePipeline
 from pose_node.poses import COCO17, ChannelOrder
+from pose_node.smoothing import SmoothingSettings
 from pose_node.tracking import TrackerSettings
 
 
@@ -37,8 +38,8 @@ def test_each_frame_comes_back_with_its_own_people() -> None:
         Frame("rear", "rear_optical_frame", 2, np.full((8, 8, 3), 5, np.uint8), "rgb"),
     ]
     results = PosePipeline(engine)(frames)
-    assert [frame.camera for frame, _ in results] == ["front", "rear"]
-    assert [len(poses) for _, poses in results] == [2, 5]
+    assert [found.frame.camera for found in results] == ["front", "rear"]
+    assert [len(found.poses) for found in results] == [2, 5]
     assert engine.orders == ["bgr", "rgb"]
 
 
@@ -112,3 +113,18 @@ def test_forgotten_people_get_new_ids() -> None:
         (after,) = pipeline([frame("", i, 90)])
     assert before.poses.ids[0] >= 0
     assert after.poses.ids[0] > before.poses.ids[0]
+
+
+def test_smoothed_and_not() -> None:
+    engine: Any = WalkingEngine()
+    settings = SmoothingSettings(min_cutoff=0.5, speed_coefficient=0, max_lag=0.2)
+    pipeline = PosePipeline(engine, tracking=TrackerSettings(), smoothing=settings)
+    for i in range(10):
+        (found,) = pipeline([frame("", i, 90)])
+    behind = found.unsmoothed.keypoints[0, :, 0] - found.poses.keypoints[0, :, 0]
+    assert (behind > 1).all()  # pixels, of 40 a second
+    assert (behind <= 0.2 * 40 + 1e-3).all()
+    np.testing.assert_array_equal(found.unsmoothed.ids, found.poses.ids)
+    pipeline.smoothing = None
+    (found,) = pipeline([frame("", 10, 90)])
+    assert found.poses is found.unsmoothed

@@ -66,10 +66,17 @@ class CameraTopics:
         camera: its name, "" for the only one; prefix of the topics.
         transport: "raw" or "compressed".
         warn: called with warnings that are given once.
+        unsmoothed: publish people also where the network found them.
     """
 
     def __init__(
-        self, node: LifecycleNode, camera: str, transport: str, warn: Callable[[str], object]
+        self,
+        node: LifecycleNode,
+        camera: str,
+        transport: str,
+        warn: Callable[[str], object],
+        *,
+        unsmoothed: bool = False,
     ) -> None:
         self.camera = camera
         self.statistics = CameraStatistics()
@@ -81,6 +88,9 @@ class CameraTopics:
         self._stamp_checked = False
         self._heard = False
         self._poses = self._publisher(PersonPoseArray, "poses", 5)
+        self._unsmoothed: Publisher[Any] | None = None
+        if unsmoothed:
+            self._unsmoothed = self._publisher(PersonPoseArray, "poses_unsmoothed", 5)
         self._annotated = self._publisher(Image, "image_annotated", 1)
         # As image_transport has it: whoever remaps an image takes its compressed form along.
         annotated = node.resolve_topic_name(f"{self._prefix}image_annotated")
@@ -147,14 +157,23 @@ class CameraTopics:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
 
-    def publish(self, header: Header, frame: Frame, poses: Poses, skeleton: Skeleton) -> None:
+    def publish(
+        self,
+        header: Header,
+        frame: Frame,
+        poses: Poses,
+        skeleton: Skeleton,
+        *,
+        unsmoothed: Poses,
+    ) -> None:
         """Publish the people of an image."""
         height, width = frame.image.shape[:2]
-        self._poses.publish(
-            messages.to_pose_array(
-                header, poses, width=width, height=height, skeleton=skeleton.name
-            )
-        )
+        size = {"width": width, "height": height}
+        message = messages.to_pose_array(header, poses, **size, skeleton=skeleton.name)
+        self._poses.publish(message)
+        if self._unsmoothed is not None and self._unsmoothed.get_subscription_count() > 0:
+            message = messages.to_pose_array(header, unsmoothed, **size, skeleton=skeleton.name)
+            self._unsmoothed.publish(message)
 
     def publish_annotated(
         self,
@@ -195,8 +214,9 @@ class CameraTopics:
     def destroy(self) -> None:
         """Take the topics away."""
         self.unsubscribe()
-        for publisher in (self._poses, self._annotated, self._annotated_jpeg):
-            self._node.destroy_publisher(publisher)
+        for publisher in (self._poses, self._unsmoothed, self._annotated, self._annotated_jpeg):
+            if publisher is not None:
+                self._node.destroy_publisher(publisher)
 
     def _publisher(self, kind: type, name: str, depth: int) -> Publisher[Any]:
         return self._node.create_publisher(kind, f"{self._prefix}{name}", QoSProfile(depth=depth))

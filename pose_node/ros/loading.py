@@ -43,4 +43,6 @@ def load_pipeline(parameters: NodeParameters) -> PosePipeline:
         onnx_layout=parameters.onnx_layout or None,
     )
     engine.warm_up()
-    return PosePipeline(engine, tracking=parameters.tracker_settings())
+    return PosePipeline(
+        engine, tracking=parameters.tracker_settings(), smoothing=parameters.smoothing_settings()
+    )

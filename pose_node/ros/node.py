@@ -141,7 +141,10 @@ class PoseNode(LifecycleNode):
         """Raises ValueError if a parameter asks for a package that is not there."""
         parameters, warn = self.parameters, self.get_logger().warning
         for name in parameters.cameras:
-            self._cameras[name] = CameraTopics(self, name, parameters.image_transport, warn)
+            self._cameras[name] = CameraTopics(
+                *(self, name, parameters.image_transport, warn),
+                unsmoothed=parameters.publish_unsmoothed,
+            )
             if parameters.depth:
                 self._depths[name] = DepthTopics(
                     *(self, name, parameters.depth_transport, warn),
@@ -256,7 +259,7 @@ class PoseNode(LifecycleNode):
         camera, parameters = self._cameras[arrived.camera], self.parameters
         seen = (arrived.header, found.frame, found.poses, self._pipeline.engine.skeleton)
         started = time.monotonic()
-        camera.publish(*seen)
+        camera.publish(*seen, unsmoothed=found.unsmoothed)
         published = time.monotonic()
         camera.statistics.published((turn - arrived.arrived) * 1e3, self._age_ms(arrived))
         own = {"publish": published - started}
@@ -329,6 +332,7 @@ class PoseNode(LifecycleNode):
             engine = self._pipeline.engine
             self._pipeline.score_threshold = self.parameters.score_threshold
             self._pipeline.tracking = self.parameters.tracker_settings()
+            self._pipeline.smoothing = self.parameters.smoothing_settings()
             engine.iou_threshold = self.parameters.iou_threshold
             engine.max_people = self.parameters.max_people
 

@@ -13,9 +13,11 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pose_node import smoothing, tracking
 from pose_node.depth import DepthOptions
 from pose_node.imaging import DEFAULT_MAX_PIXELS
-from pose_node.tracking import RANGES, TrackerSettings
+from pose_node.smoothing import SmoothingSettings
+from pose_node.tracking import TrackerSettings
 
 if TYPE_CHECKING:
     from typing import Self
@@ -120,8 +122,15 @@ class Parameters:
 
 def _tracker_setting(name: str, description: str) -> Any:
     """The parameter for a field of `TrackerSettings`, with its default and range."""
-    minimum, maximum = RANGES[name]
+    minimum, maximum = tracking.RANGES[name]
     default = getattr(TrackerSettings, name)
+    return parameter(default, description, minimum=minimum, maximum=maximum)
+
+
+def _smoothing_setting(name: str, description: str) -> Any:
+    """The parameter for a field of `SmoothingSettings`, with its default and range."""
+    minimum, maximum = smoothing.RANGES[name]
+    default = getattr(SmoothingSettings, name)
     return parameter(default, description, minimum=minimum, maximum=maximum)
 
 
@@ -246,6 +255,24 @@ class NodeParameters(Parameters):
     tracker_restart_seconds: float = _tracker_setting(
         "restart_seconds", "All tracks end when there was no image for so many seconds."
     )
+    smoothing: bool = parameter(
+        False, "Smooth the keypoints of people with ids (One Euro filter); needs the tracker."
+    )
+    smoothing_min_cutoff: float = _smoothing_setting(
+        "min_cutoff", "Hz, for keypoints that hold still; lower is smoother."
+    )
+    smoothing_speed_coefficient: float = _smoothing_setting(
+        "speed_coefficient", "Hz more for each height of the person in a second."
+    )
+    smoothing_speed_cutoff: float = _smoothing_setting(
+        "speed_cutoff", "Hz, for the measured speed."
+    )
+    smoothing_max_lag: float = _smoothing_setting(
+        "max_lag", "Seconds, the most that a moving keypoint trails behind."
+    )
+    publish_unsmoothed: bool = parameter(
+        False, "Also publish people where the network found them, on poses_unsmoothed.", fixed=True
+    )
     depth: bool = parameter(
         False,
         "Find people in metres, too, by a depth image that is registered to the colour image: "
@@ -324,6 +351,14 @@ class NodeParameters(Parameters):
                 f"cameras must all have a name if there are several, got {list(self.cameras)}"
             )
         self.tracker_settings()
+        if self.smoothing and not self.tracker:
+            raise ValueError("smoothing needs the tracker: set tracker to on first")
+
+    def smoothing_settings(self) -> SmoothingSettings | None:
+        """How to smooth keypoints; None if they are not to be smoothed."""
+        names = [item.name for item in dataclasses.fields(SmoothingSettings)]
+        values = {name: getattr(self, f"smoothing_{name}") for name in names}
+        return SmoothingSettings(**values) if self.smoothing else None
 
     def tracker_settings(self) -> TrackerSettings | None:
         """How to follow people; None if they are not to be followed.

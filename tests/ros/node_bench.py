@@ -67,6 +67,7 @@ class FakePipeline:
         self.engine = FakeEngine(parameters, num_keypoints)
         self.score_threshold = parameters.score_threshold
         self.tracking = parameters.tracker_settings()
+        self.smoothing = parameters.smoothing_settings()
         self.stage_times = self.engine.stage_times
         self.forgotten = 0
         self.count = 2
@@ -85,7 +86,8 @@ class FakePipeline:
         self.gate.wait()
         if self.errors:
             raise self.errors.pop(0)
-        return [Found(frame, self.poses()) for frame in frames]
+        found = [self.poses() for _ in frames]
+        return [Found(frame, poses, poses) for frame, poses in zip(frames, found, strict=True)]
 
     def forget(self) -> None:
         self.forgotten += 1

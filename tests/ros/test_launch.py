@@ -195,6 +195,12 @@ GIVEN: dict[str, tuple[str, object]] = {
     "tracker_tentative_seconds": ("2", 2.0),
     "tracker_lost_seconds": ("10", 10.0),
     "tracker_restart_seconds": ("60", 60.0),
+    "smoothing": ("on", True),
+    "smoothing_min_cutoff": ("1", 1.0),
+    "smoothing_speed_coefficient": ("5", 5.0),
+    "smoothing_speed_cutoff": ("2", 2.0),
+    "smoothing_max_lag": ("0.2", 0.2),
+    "publish_unsmoothed": ("true", True),
     "depth": ("true", True),
     "depth_transport": ("compressedDepth", "compressedDepth"),
     "target_frame": ("base_link", "base_link"),
@@ -219,7 +225,8 @@ def test_an_argument_becomes_a_parameter_of_the_right_type(
     (parameters,) = started_by(load("pose.launch.py"), **{name: text})["parameters"]
     assert parameters == {name: expected}
     assert type(parameters[name]) is type(expected)
-    node_parameters = NodeParameters().changed(parameters, active=False)
+    needed = {"tracker": True} if name == "smoothing" else {}
+    node_parameters = NodeParameters().changed({**needed, **parameters}, active=False)
     assert node_parameters != NodeParameters()
 
 

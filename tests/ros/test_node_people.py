@@ -60,7 +60,9 @@ def real(make_bench: Callable[..., Bench], yolo11n_pose: Path) -> Callable[..., 
 
 def test_a_person_keeps_one_id(real: Callable[..., Bench], shared: Path) -> None:
     """Somebody walks through the picture; the images are a tenth of a second apart."""
-    bench = real(tracker=True, image_size=320)
+    bench = real(tracker=True, smoothing=True, publish_unsmoothed=True, image_size=320)
+    unsmoothed = bench.listen(PersonPoseArray, "poses_unsmoothed")
+    bench.until(lambda: bench.is_heard("poses_unsmoothed"))
     pictures = frames(shared / "data/videos/one_by_one_person.mp4", 80, 12)
     ids = []
     for index, picture in enumerate(pictures):
@@ -70,6 +72,10 @@ def test_a_person_keeps_one_id(real: Callable[..., Bench], shared: Path) -> None
     assert {tuple(found) for found in ids[4:]} == {(ids[-1][0],)}
     assert ids[-1][0] >= 0
     assert "track ms p50/p95" in bench.values("node")
+    raw = [bench.get(unsmoothed) for _ in pictures][-1]
+    assert raw.header == message.header
+    assert raw.people[0].track_id == message.people[0].track_id
+    assert raw.people[0].keypoints != message.people[0].keypoints
 
 
 def test_a_person_in_metres(real: Callable[..., Bench], shared: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from pose_node.ros.parameters import NodeParameters, describe, to_yaml
+from pose_node.smoothing import SmoothingSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FIELDS = {item.name: item for item in dataclasses.fields(NodeParameters)}
@@ -61,6 +62,12 @@ WRONG = [
     ("tracker_tentative_seconds", -1.0, "tracker_tentative_seconds must be 0.0 to 10.0, got -1.0"),
     ("tracker_lost_seconds", 61.0, "tracker_lost_seconds must be 0.0 to 60.0, got 61.0"),
     ("tracker_restart_seconds", 0.0, "tracker_restart_seconds must be 0.1 to 3600.0, got 0.0"),
+    ("smoothing", True, "smoothing needs the tracker: set tracker to on first"),
+    ("smoothing_min_cutoff", 0.0, "smoothing_min_cutoff must be 0.01 to 100.0, got 0.0"),
+    ("smoothing_speed_coefficient", -1.0, "smoothing_speed_coefficient must be 0.0 to 1000.0"),
+    ("smoothing_speed_cutoff", 101.0, "smoothing_speed_cutoff must be 0.01 to 100.0, got 101.0"),
+    ("smoothing_max_lag", 2.5, "smoothing_max_lag must be 0.0 to 2.0, got 2.5"),
+    ("publish_unsmoothed", 1, "publish_unsmoothed must be a bool, got 1"),
     ("depth", "true", "depth must be a bool, got 'true'"),
     ("depth_transport", "png", "depth_transport must be raw or compressedDepth, got 'png'"),
     ("target_frame", 1, "target_frame must be a str, got 1"),
@@ -102,6 +109,11 @@ GOOD = {
     "tracker_tentative_seconds": 1.0,
     "tracker_lost_seconds": 10.0,
     "tracker_restart_seconds": 60.0,
+    "smoothing_min_cutoff": 1.0,
+    "smoothing_speed_coefficient": 0.0,
+    "smoothing_speed_cutoff": 2.0,
+    "smoothing_max_lag": 0.5,
+    "publish_unsmoothed": True,
     "depth": True,
     "depth_transport": "compressedDepth",
     "target_frame": "base_link",
@@ -122,7 +134,7 @@ LIVE = {
     "iou_threshold",
     "max_people",
     "tracker",
-    *(name for name in FIELDS if name.startswith("tracker_")),
+    *(name for name in FIELDS if name.startswith(("tracker_", "smoothing"))),
     "depth_slop",
     "depth_patience",
     "depth_keypoint_threshold",
@@ -143,17 +155,24 @@ def test_wrong_values_are_refused_with_a_reason(name: str, value: object, reason
 
 
 def test_every_parameter_has_a_wrong_value_above() -> None:
-    assert {name for name, *_ in WRONG} == FIELDS.keys() == GOOD.keys()
+    assert {name for name, *_ in WRONG} == FIELDS.keys() == GOOD.keys() | {"smoothing"}
 
 
-@pytest.mark.parametrize("name", FIELDS)
+def test_smoothing_goes_with_the_tracker() -> None:
+    both = NodeParameters().changed({"tracker": True, "smoothing": True}, active=True)
+    assert both.smoothing_settings() == SmoothingSettings()
+    with pytest.raises(ValueError, match="smoothing needs the tracker"):
+        both.changed({"tracker": False}, active=True)
+
+
+@pytest.mark.parametrize("name", GOOD)
 def test_good_values_are_taken(name: str) -> None:
     changed = NodeParameters().changed({name: GOOD[name]}, active=False)
     assert getattr(changed, name) == GOOD[name]
     assert dataclasses.replace(changed, **{name: FIELDS[name].default}) == NodeParameters()
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", GOOD)
 def test_what_may_change_while_active(name: str) -> None:
     old = NodeParameters()
     if name in LIVE:

@@ -62,7 +62,8 @@ class Desk:
         self.batches.append([frame.camera for frame in frames])
         for frame in frames:
             self.find(frame)
-        return [Found(frame, Poses.empty(int(frame.image[0, 0, 0]) + 1)) for frame in frames]
+        found = [Poses.empty(int(frame.image[0, 0, 0]) + 1) for frame in frames]
+        return [Found(frame, poses, poses) for frame, poses in zip(frames, found, strict=True)]
 
     def deliver(self, arrival: Arrival, found: Found, turn: float) -> None:
         self.at_delivery(arrival)
