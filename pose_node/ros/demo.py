@@ -27,6 +27,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 from pose_node.errors import PoseNodeError, SourceError
 from pose_node.models.fetch import cached_model_path, resolve_model
 from pose_node.msg import PersonPoseArray, SkeletonInfo
+from pose_node.poses import Poses
 from pose_node.ros.messages import to_poses, to_stamp_ns
 from pose_node.ros.signals import interrupt
 from pose_node.ros.transport import prepare_process
@@ -92,13 +93,19 @@ class Audience(Node):
         self.record.seen.append(Seen(to_stamp_ns(message.header), now, poses.scores))
         if time.monotonic() - self._printed > 0.5:
             self._printed = time.monotonic()
-            where = ", ".join(
-                f"{score:.2f} at ({(left + right) / 2:.0f}, {(top + bottom) / 2:.0f})"
-                for score, (left, top, right, bottom) in zip(
-                    poses.scores, poses.boxes_xyxy, strict=True
-                )
-            )
-            print(f"  image {self.record.published:4}: {len(poses)} people  {where}", flush=True)
+            number = self.record.published
+            print(f"  image {number:4}: {len(poses)} people  {describe(poses)}", flush=True)
+
+
+def describe(poses: Poses) -> str:
+    """Everybody in words: id once the tracker gave one, score, and the middle of the box."""
+    return ", ".join(
+        (f"#{track} " if track >= 0 else "")
+        + f"{score:.2f} at ({(left + right) / 2:.0f}, {(top + bottom) / 2:.0f})"
+        for track, score, (left, top, right, bottom) in zip(
+            poses.ids, poses.scores, poses.boxes_xyxy, strict=True
+        )
+    )
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -156,7 +163,7 @@ def _play(source: str, options: argparse.Namespace) -> Record:
     audience = Audience()
     children: list[subprocess.Popen[bytes]] = []
     try:
-        parameters = {"model": options.model, "device": options.device}
+        parameters = {"model": options.model, "device": options.device, "tracker": "true"}
         given = [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]
         print(f"starting the node with {options.model} ...", flush=True)
         node = _start("run", "--ros-args", "-r", f"__ns:={NAMESPACE}", *given)

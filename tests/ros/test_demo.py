@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 missing: rclpy cannot be imported")
 
+from pose_node import Poses
 from pose_node.errors import PoseNodeError
 from pose_node.models.fetch import cached_model_path
 from pose_node.ros import demo
@@ -51,6 +52,13 @@ def test_wrong_options(arguments: list[str], capsys: pytest.CaptureFixture[str])
         parse_options(arguments)
     assert ended.value.code == 2
     assert "usage: pose-node demo" in capsys.readouterr().err
+
+
+def test_people_in_words() -> None:
+    boxes = [[10, 20, 30, 60], [0, 0, 4, 4]]
+    poses = Poses.from_arrays(boxes, [0.876, 0.5], np.zeros((2, 17, 3)), np.array([3, -1]))
+    assert demo.describe(poses) == "#3 0.88 at (20, 40), 0.50 at (2, 2)"
+    assert demo.describe(Poses.empty(17)) == ""
 
 
 def test_summary() -> None:
