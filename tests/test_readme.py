@@ -16,9 +16,10 @@ def text() -> str:
 
 
 def test_the_table_of_parameters_is_the_generated_one(text: str) -> None:
-    from pose_node.ros.parameters import to_markdown
+    from pose_node.ros.declared_parameters import to_markdown
+    from pose_node.ros.parameters import NodeParameters
 
-    assert to_markdown() in text
+    assert to_markdown(NodeParameters) in text
 
 
 def test_files_that_are_linked_exist(text: str) -> None:

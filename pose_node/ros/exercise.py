@@ -31,8 +31,8 @@ from pose_node.imaging import DEFAULT_MAX_PIXELS
 from pose_node.msg import ExerciseState, PersonPoseArray, SkeletonInfo
 from pose_node.poses import Skeleton
 from pose_node.ros import messages
+from pose_node.ros.declared_parameters import Parameters, parameter
 from pose_node.ros.exercise_picture import ExercisePicture
-from pose_node.ros.parameters import Parameters, parameter
 from pose_node.ros.signals import note_signals
 from pose_node.ros.throttle import Throttle
 from pose_node.ros.transport import prepare_process

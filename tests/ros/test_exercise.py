@@ -30,10 +30,10 @@ from std_srvs.srv import Trigger
 from pose_node import COCO17, Poses
 from pose_node.errors import ExerciseError
 from pose_node.imaging import encode_jpeg
+from pose_node.ros.declared_parameters import to_markdown
 from pose_node.ros.exercise import ExerciseNode, ExerciseParameters, main
 from pose_node.ros.exercise_picture import INPUT, OUTPUT
 from pose_node.ros.messages import to_compressed_image, to_image, to_pose_array, to_skeleton_info
-from pose_node.ros.parameters import to_markdown
 from tests.test_exercise import person, poses
 
 pytestmark = pytest.mark.ros

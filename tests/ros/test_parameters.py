@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pose_node.ros.parameters import NodeParameters, describe, to_yaml
+from pose_node.ros.declared_parameters import describe, to_yaml
+from pose_node.ros.parameters import FILE_HEAD, NodeParameters
 from pose_node.smoothing import SmoothingSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -218,14 +219,14 @@ def test_the_file_in_config_is_the_generated_one() -> None:
     printed = subprocess.run(
         command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60
     )
-    assert printed.stdout == to_yaml()
-    assert (REPOSITORY / "config/pose_node.yaml").read_text() == to_yaml(), (
-        "run `python -m pose_node.ros.parameters > config/pose_node.yaml`"
-    )
+    assert printed.stdout == to_yaml(NodeParameters, *FILE_HEAD)
+    assert (REPOSITORY / "config/pose_node.yaml").read_text() == to_yaml(
+        NodeParameters, *FILE_HEAD
+    ), "run `python -m pose_node.ros.parameters > config/pose_node.yaml`"
 
 
 def test_the_file_holds_every_default() -> None:
-    values = yaml.safe_load(to_yaml())["/**"]["ros__parameters"]
+    values = yaml.safe_load(to_yaml(NodeParameters, *FILE_HEAD))["/**"]["ros__parameters"]
     defaults = NodeParameters().changed(values, active=False)
     assert values.keys() == FIELDS.keys()
     assert defaults == NodeParameters()
