@@ -2,7 +2,8 @@
 
 Every parameter of the node is an argument with the node's own default; ``--show-args`` lists them.
 Join it to any camera by remapping: ``image:=/camera/color/image_raw``. With
-``image_transport:=compressed`` the node listens to that name with ``/compressed`` added.
+``image_transport:=compressed`` the node listens to that name with ``/compressed`` added. People in
+metres need more: ``depth:=true depth_image:=/camera/aligned_depth_to_color/image_raw``.
 """
 
 from __future__ import annotations
@@ -47,6 +48,16 @@ def _arguments() -> list[DeclareLaunchArgument]:
             description="Topic of the images, for a single camera.",
         ),
         DeclareLaunchArgument(
+            "depth_image",
+            default_value="depth/image_raw",
+            description="Topic of the depth images, registered to those, for a single camera.",
+        ),
+        DeclareLaunchArgument(
+            "camera_info",
+            default_value="camera_info",
+            description="Its calibration, for depth; by default beside the images.",
+        ),
+        DeclareLaunchArgument(
             "params_file",
             default_value="",
             description="Parameter file; arguments that differ from their default override it.",
@@ -76,7 +87,12 @@ def _node(context: LaunchContext) -> list[Node]:
             name=value("name"),
             namespace=value("namespace"),
             parameters=[*filter(None, [value("params_file")]), given],
-            remappings=[("image_raw", image), ("image_raw/compressed", f"{image}/compressed")],
+            remappings=[
+                ("image_raw", image),
+                ("image_raw/compressed", f"{image}/compressed"),
+                ("depth/image_raw", value("depth_image")),
+                ("camera_info", value("camera_info")),
+            ],
             additional_env=transport_environment(),
             arguments=["--ros-args", "--log-level", value("log_level")],
             respawn=value("respawn").lower() == "true",

@@ -19,7 +19,10 @@ from pose_node.ros.transport import transport_environment
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FIELDS = {item.name: item for item in dataclasses.fields(NodeParameters)}
-OTHER_ARGUMENTS = {"name", "namespace", "image", "params_file", "respawn", "log_level"}
+OTHER_ARGUMENTS = {
+    *("name", "namespace", "image", "depth_image", "camera_info"),
+    *("params_file", "respawn", "log_level"),
+}
 
 
 @dataclasses.dataclass
@@ -162,6 +165,8 @@ def test_without_arguments_the_node_has_its_own_defaults(load: Callable[[str], l
     assert node["remappings"] == [
         ("image_raw", "image_raw"),
         ("image_raw/compressed", "image_raw/compressed"),
+        ("depth/image_raw", "depth/image_raw"),
+        ("camera_info", "camera_info"),
     ]
     assert node["arguments"] == ["--ros-args", "--log-level", "info"]
     assert node["respawn"] is False
@@ -261,6 +266,8 @@ def test_other_arguments(load: Callable[[str], list[Any]]) -> None:
     node = started_by(
         load("pose.launch.py"),
         image="/camera/color/image_raw",
+        depth_image="/camera/aligned_depth_to_color/image_raw",
+        camera_info="/camera/color/camera_info",
         name="people",
         namespace="robot",
         log_level="debug",
@@ -269,6 +276,8 @@ def test_other_arguments(load: Callable[[str], list[Any]]) -> None:
     assert node["remappings"] == [
         ("image_raw", "/camera/color/image_raw"),
         ("image_raw/compressed", "/camera/color/image_raw/compressed"),
+        ("depth/image_raw", "/camera/aligned_depth_to_color/image_raw"),
+        ("camera_info", "/camera/color/camera_info"),
     ]
     assert (node["name"], node["namespace"]) == ("people", "robot")
     assert node["arguments"] == ["--ros-args", "--log-level", "debug"]
