@@ -190,6 +190,54 @@ def test_coco_images_over_dds_give_the_poses_of_the_engine(
 
 
 @pytest.mark.slow
+def test_people_on_a_real_video_keep_their_ids(
+    start: Callable[..., Process], robot: Robot, shared: Path, yolo11n_pose: Path
+) -> None:
+    """Somebody walks through the picture; the clock of the camera jumps back in the middle."""
+    video = cv2.VideoCapture(str(shared / "data/videos/one_by_one_person.mp4"))
+    frames = [video.read()[1] for _ in range(92)][80:]
+    publisher = robot.node.create_publisher(Image, "image_raw", 1)
+    answers, unsmoothed = (
+        robot.listen(PersonPoseArray, topic) for topic in ("poses", "poses_unsmoothed")
+    )
+    process = start(
+        *(f"model:={yolo11n_pose}", "device:=cpu", "image_size:=320", "tracker:=on"),
+        *("smoothing:=true", "publish_unsmoothed:=true"),
+        f"qos_overrides.{publisher.topic_name}.subscription.reliability:=reliable",
+        name="following",
+    )
+    assert robot.wait(lambda: publisher.get_subscription_count() == 1), process.output
+    assert robot.wait(lambda: robot.node.count_publishers("poses_unsmoothed") == 1), process.output
+
+    def follow(second: int) -> list[list[int]]:
+        """The ids in each image, a tenth of a second apart."""
+        ids = []
+        for number, frame in enumerate(frames):
+            stamp = Time(sec=second + number // 10, nanosec=number % 10 * 10**8)
+            seen = len(answers) + 1
+            publisher.publish(messages.to_image(Header(stamp=stamp, frame_id="optical"), frame))
+            assert robot.wait(lambda seen=seen: len(answers) == seen), process.output
+            ids.append([person.track_id for person in answers[-1].people])
+        return ids
+
+    before, after = follow(1000), follow(500)
+    for ids in (before, after):
+        assert ids[0] == [-1]  # not confirmed yet
+        assert ids[5] == ids[-1]
+        assert ids[-1][0] >= 0
+    assert before[-1] != after[-1]
+    newest = answers[-1].header
+    assert robot.wait(lambda: bool(unsmoothed) and unsmoothed[-1].header == newest), process.output
+    # The first ones may have come before the node knew that somebody listens.
+    for smooth, raw in zip(reversed(answers), reversed(unsmoothed), strict=False):
+        assert smooth.header == raw.header
+        assert [person.bbox for person in smooth.people] == [person.bbox for person in raw.people]
+    assert answers[-1].people[0].keypoints != unsmoothed[-1].people[0].keypoints
+    assert process.end(signal.SIGINT) == 0
+    assert "rror" not in process.output
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_images_flow_ends_it_clean(
     start: Callable[..., Process], robot: Robot, yolo11n_pose: Path, number: int
