@@ -43,8 +43,10 @@ class PosePipeline:
     Attributes:
         engine: as given; its score threshold is set by the pipeline.
         score_threshold: people scored at or below are dropped, unless they continue a track; at
-            first that of the engine. May be set between calls.
+            first that of the engine. May be set between calls. While people are followed, those
+            too weak to start a track (`TrackerSettings.new_track_score`) are dropped, too.
         tracking, smoothing: as given; may be set between calls.
+        first_id: the id of the first track of each camera; may be set before the first call.
         stage_times: seconds that the last call spent in each stage of the engine and in "track".
     """
 
@@ -60,6 +62,7 @@ class PosePipeline:
         self.tracking = tracking
         self.smoothing = smoothing
         self.stage_times: dict[str, float] = {}
+        self.first_id = 1
         self._trackers: dict[str, PoseTracker] = {}
         self._smoothers: dict[str, PoseSmoother] = {}
 
@@ -97,6 +100,11 @@ class PosePipeline:
         self.stage_times["track"] = time.perf_counter() - started
         return found
 
+    @property
+    def next_id(self) -> int:
+        """An id that no track of any camera has had."""
+        return max((tracker.next_id for tracker in self._trackers.values()), default=self.first_id)
+
     def forget(self) -> None:
         """Forget everybody who was followed: the next frames have nothing to do with the last."""
         for tracker in self._trackers.values():
@@ -106,9 +114,13 @@ class PosePipeline:
     def _follow(self, frame: Frame, poses: Poses, settings: TrackerSettings) -> Poses:
         tracker = self._trackers.get(frame.camera)
         if tracker is None:
-            tracker = self._trackers[frame.camera] = PoseTracker(self.engine.skeleton, settings)
+            tracker = self._trackers[frame.camera] = PoseTracker(
+                self.engine.skeleton, settings, first_id=self.first_id
+            )
         tracker.settings = settings
-        return publishable(tracker.update(poses, frame.stamp_ns), self.score_threshold)
+        # Whoever is too weak to start a track would go without an id for ever.
+        least = max(self.score_threshold, settings.new_track_score)
+        return publishable(tracker.update(poses, _time(frame)), least)
 
     def _smooth(self, frame: Frame, poses: Poses) -> Poses:
         settings = self.smoothing
@@ -117,4 +129,9 @@ class PosePipeline:
             return poses
         smoother = self._smoothers.setdefault(frame.camera, PoseSmoother())
         smoother.settings = settings
-        return smoother.update(poses, frame.stamp_ns)
+        return smoother.update(poses, _time(frame))
+
+
+def _time(frame: Frame) -> int:
+    """When the frame was taken; for cameras that do not say so, now. Nanoseconds."""
+    return frame.stamp_ns or time.monotonic_ns()

@@ -107,10 +107,13 @@ class PoseSmoother:
         settings = self.settings
         seconds = ((now - self._seen_ns[rows]) / 1e9)[:, None]  # (N, 1)
         measured = poses.keypoints[people, :, :2].astype(np.float64)
-        scores = np.clip(poses.keypoints[people, :, 2], 0, 1)
-        heights = np.maximum(poses.boxes_xyxy[people, 3] - poses.boxes_xyxy[people, 1], 1)
+        scores = np.clip(np.nan_to_num(poses.keypoints[people, :, 2]), 0, 1)
+        boxes = np.nan_to_num(poses.boxes_xyxy[people], posinf=0, neginf=0)
+        heights = np.maximum(boxes[:, 3] - boxes[:, 1], 1)
 
         moved = measured - self._position[rows]
+        # A keypoint that is no number passes as it is and leaves the filter alone.
+        moved = np.where(np.isfinite(moved), moved, 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             speed = np.where(seconds[..., None] > 0, moved / seconds[..., None], 0.0)
         weight = _weight(seconds, settings.speed_cutoff)[..., None]
@@ -122,8 +125,11 @@ class PoseSmoother:
         weight = _weight(seconds, cutoff) * scores
         least = seconds / np.maximum(seconds + settings.max_lag, 1e-12)
         position = self._position[rows] + np.maximum(weight, least)[..., None] * moved
+        position = np.where(np.isfinite(position), position, measured)
 
-        keypoints[people, :, :2] = position
+        # Two images of one time say nothing of movement: the newer one passes.
+        filtered = np.isfinite(measured) & (seconds > 0)[..., None]
+        keypoints[people, :, :2] = np.where(filtered, position, measured)
         self._position[rows], self._speed[rows], self._seen_ns[rows] = position, speed, now
 
     def _begin(self, poses: Poses, people: np.ndarray, now: int) -> None:

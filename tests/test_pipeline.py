@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 
 from pose_node import Frame, Poses
 from pose_node.pipeline import PosePipeline
@@ -128,3 +130,36 @@ def test_smoothed_and_not() -> None:
     pipeline.smoothing = None
     (found,) = pipeline([frame("", 10, 90)])
     assert found.poses is found.unsmoothed
+
+
+def test_cameras_without_stamps_are_followed_by_the_time_of_arrival(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = itertools.count(10**12, 10**8)
+    monkeypatch.setattr("pose_node.pipeline.time.monotonic_ns", lambda: next(clock))
+    engine: Any = WalkingEngine()
+    pipeline = PosePipeline(engine, tracking=TrackerSettings())
+    for _ in range(5):
+        (found,) = pipeline([frame("", -10, 90)])  # a stamp of 0
+    assert found.frame.stamp_ns == 0
+    assert found.poses.ids.tolist() == [1]
+
+
+def test_ids_go_on_where_another_pipeline_ended() -> None:
+    first = PosePipeline(WalkingEngine(), tracking=TrackerSettings())  # type: ignore[arg-type]
+    assert first.next_id == 1
+    for i in range(5):
+        first([frame("", i, 90)])
+    assert first.next_id == 2
+    second = PosePipeline(WalkingEngine(), tracking=TrackerSettings())  # type: ignore[arg-type]
+    second.first_id = first.next_id
+    for i in range(5):
+        (found,) = second([frame("", i, 90)])
+    assert found.poses.ids.tolist() == [2]
+
+
+def test_nobody_goes_without_an_id_for_ever() -> None:
+    engine: Any = WalkingEngine()
+    settings = TrackerSettings(new_track_score=0.6)
+    pipeline = PosePipeline(engine, tracking=settings)
+    assert [len(pipeline([frame("", i, 50)])[0].poses) for i in range(5)] == [0] * 5

@@ -127,7 +127,7 @@ def test_the_same_stamp_twice() -> None:
     smoother = PoseSmoother()
     smoother.update(people(np.zeros(2), 1), 5)
     after = smoother.update(people(np.full(2, 99.0), 1), 5)
-    assert np.isfinite(after.keypoints).all()
+    np.testing.assert_array_equal(after.keypoints[..., :2], 99)
 
 
 def test_nobody_and_another_number_of_keypoints() -> None:
@@ -142,6 +142,17 @@ def test_nobody_and_another_number_of_keypoints() -> None:
 def test_wrong_settings_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} must be .*, got"):
         SmoothingSettings(**{name: value})
+
+
+def test_what_is_no_number_passes_and_does_no_harm() -> None:
+    smoother = PoseSmoother()
+    smoother.update(people(np.zeros(2), 1), 0)
+    broken = people(np.array([np.nan, 5.0]), 1)
+    broken.boxes_xyxy[:] = np.inf
+    assert np.isnan(smoother.update(broken, 33_000_000).keypoints[0, :, 0]).all()
+    after = smoother.update(people(np.full(2, 10.0), 1), 66_000_000)
+    assert np.isfinite(after.keypoints).all()
+    assert 0 < after.keypoints[0, 0, 0] < 10
 
 
 @given(

@@ -21,19 +21,17 @@ from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from pose_node.errors import ImageError, PoseNodeError
 from pose_node.imaging import check
 from pose_node.msg import SkeletonInfo
 from pose_node.pipeline import Found, PosePipeline
-from pose_node.poses import Frame, Poses, Skeleton
 from pose_node.process_settings import release_memory
 from pose_node.ros import messages, start_up
 from pose_node.ros.adapters import Adapters, check_adapters
 from pose_node.ros.camera_topics import ArrivedImage, CameraTopics
-from pose_node.ros.depth_topics import DepthTopics
+from pose_node.ros.depth_topics import DepthTopics, check_target_frame
 from pose_node.ros.diagnostics import NodeReport, to_diagnostics
 from pose_node.ros.loading import LoadPipeline, load_pipeline
 from pose_node.ros.mailbox import Mailbox
@@ -84,6 +82,7 @@ class PoseNode(LifecycleNode):
         # that ever computed, and with more of them than processors each operator takes longer.
         self._device_thread: ThreadPoolExecutor | None = None
         self._pipeline: PosePipeline | None = None
+        self._first_id = 1
         self._cameras: dict[str, CameraTopics] = {}
         self._depths: dict[str, DepthTopics] = {}
         self._adapters: dict[str, Adapters] = {}
@@ -119,7 +118,9 @@ class PoseNode(LifecycleNode):
         """Network and topics as the parameters say; whether that worked."""
         try:
             self._device_thread = ThreadPoolExecutor(1, "pose worker")
+            self._check_packages()
             self._pipeline = self._device_thread.submit(self._load, self.parameters).result()
+            self._pipeline.first_id = self._first_id
             self._make_topics()
         except (PoseNodeError, ValueError) as error:
             self.get_logger().error(f"cannot configure: {error}")
@@ -137,8 +138,12 @@ class PoseNode(LifecycleNode):
         )
         return True
 
-    def _make_topics(self) -> None:
+    def _check_packages(self) -> None:
         """Raises ValueError if a parameter asks for a package that is not there."""
+        check_target_frame(self.parameters.target_frame)
+        check_adapters(self.parameters.adapter_names(), self.parameters.cameras)
+
+    def _make_topics(self) -> None:
         parameters, warn = self.parameters, self.get_logger().warning
         for name in parameters.cameras:
             self._cameras[name] = CameraTopics(
@@ -151,7 +156,6 @@ class PoseNode(LifecycleNode):
                     target_frame=parameters.target_frame,
                 )
             if adapters := parameters.adapter_names():
-                check_adapters(adapters, parameters.cameras)
                 self._adapters[name] = Adapters(self, name, adapters)
 
     @_with_reason
@@ -221,6 +225,7 @@ class PoseNode(LifecycleNode):
             worker.stop()
         if self._pipeline is not None:
             self._pipeline.forget()
+            self._first_id = self._pipeline.next_id  # ids are not used again, whatever happens
 
     def _free(self) -> None:
         self._stop()
@@ -264,7 +269,7 @@ class PoseNode(LifecycleNode):
         camera.statistics.published((turn - arrived.arrived) * 1e3, self._age_ms(arrived))
         own = {"publish": published - started}
         if self._depths or self._adapters:
-            self._deliver_in_space(arrived.camera, seen)
+            self._deliver_in_space(arrived, found)
             own["depth"] = time.monotonic() - published
         drawn = time.monotonic()
         camera.publish_annotated(
@@ -275,15 +280,21 @@ class PoseNode(LifecycleNode):
         own["annotate"] = time.monotonic() - drawn
         self._stages.worked({**self._pipeline.stage_times, **own})
 
-    def _deliver_in_space(self, name: str, seen: tuple[Header, Frame, Poses, Skeleton]) -> None:
+    def _deliver_in_space(self, arrived: ArrivedImage, found: Found) -> None:
         """In the worker's thread: what goes beyond the image, as far as it is switched on."""
-        depth, adapters = self._depths.get(name), self._adapters.get(name)
+        assert self._pipeline is not None
+        skeleton = self._pipeline.engine.skeleton
+        depth, adapters = self._depths.get(arrived.camera), self._adapters.get(arrived.camera)
         in_space = None
         if depth is not None:
-            always = adapters is not None and adapters.wants_space
-            in_space = depth.deliver(*seen, options=self.parameters.depth_options(), always=always)
+            in_space = depth.deliver(
+                # Where the depth image shows them: smoothed keypoints trail behind.
+                *(arrived.header, found.frame, found.unsmoothed, skeleton),
+                options=self.parameters.depth_options(),
+                always=adapters is not None and adapters.wants_space,
+            )
         if adapters is not None:
-            adapters.publish(*seen, in_space)
+            adapters.publish(arrived.header, found.frame, found.poses, skeleton, in_space)
 
     def _age_ms(self, arrived: ArrivedImage) -> float:
         """Milliseconds since the image was taken, by the node's clock (which may be simulated).

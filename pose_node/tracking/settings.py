@@ -33,8 +33,8 @@ class TrackerSettings:
 
     low_score: float = 0.1
     high_score: float = 0.3
-    new_track_score: float = 0.4
-    match_threshold: float = 0.35
+    new_track_score: float = 0.3
+    match_threshold: float = 0.3
     weak_match_threshold: float = 0.4
     confirm_hits: int = 2
     confirm_seconds: float = 0.1

@@ -9,13 +9,16 @@ from scipy.optimize import linear_sum_assignment
 
 from pose_node.tracking.tracks import MEASUREMENT, Detections, Tracks
 
-# Of the similarity, at most so much comes from keypoints, the rest from the overlap of the boxes.
-_KEYPOINT_SHARE = 0.8
-
 # Area of a person over that of their box, as COCO's evaluation of keypoints has it.
 _BODY_IN_BOX = 0.53
 
-# Limbs move against the body: the falloff of a keypoint doubles in so many seconds unseen, up to ...
+# Of the looks, at most so much comes from keypoints, the rest from the overlap of the boxes; all of
+# it once the mean product of the keypoints' scores on both sides reaches _ENOUGH.
+_KEYPOINT_SHARE = 0.8
+_ENOUGH = 0.25
+
+# Limbs move against the body: the falloff of a keypoint grows by its own size in so many seconds
+# unseen, up to so many times.
 _LIMB_SECONDS = 0.3
 _MOST_WIDENING = 2.0
 
@@ -23,12 +26,33 @@ _MOST_WIDENING = 2.0
 _SEARCH = 0.8
 _GATE = 3.0  # standard deviations
 
-# Who jumps or turns is elsewhere than expected, by this standard deviation in body scales a second
-# unseen, for up to so many seconds: unlikely, but possible.
+# Who jumps or turns may be elsewhere than the motion model says: now and then, by this standard
+# deviation in body scales a second unseen, for up to so many seconds.
 _SUDDEN = 2.0
 _SUDDEN_SECONDS = 0.3
-_SUDDEN_STRICT = 1.7
-_EASE=.6
+_SUDDEN_SHARE = 0.03
+
+# How much the looks may be worse of somebody who is right where they were expected (half hidden,
+# perhaps), and must be better of somebody who is not.
+_EASE = 0.6
+_STRICTNESS = 1.4
+
+# Somebody who was in the last image is more likely in this one, too, than somebody who was missing
+# in it: half as likely for so many seconds missing.
+_MISSING_SECONDS = 0.1
+
+_PLACE = 0.1  # variance, in squared body scales, above which a place says little
+
+# A pair is not made if somebody else is so much more likely to be the person, though not similar
+# enough to be taken: better nobody than the wrong one.
+_RIVAL_LIKELIHOOD = 2.0
+_RIVAL_SIMILARITY = 0.5
+
+# Two people of one image are the same from this keypoint similarity on, or where so much of a box
+# lies within that of another, scored less than so much of its score.
+_ALIKE = 0.6
+_INSIDE = 0.8
+_MUCH_WEAKER = 0.7
 
 
 @dataclass(frozen=True)
@@ -36,9 +60,9 @@ class Comparison:
     """M tracks against the N people of an image.
 
     Attributes:
-        similar: (M, N) 0 to 1: how alike in shape and size, 0 where it would be too far to go.
-        likely: (M, N) 0 to 1: the same, less the further it is from where the track expects the
-            person, and the less the track knows where to expect them.
+        similar: (M, N) 0 to 1: could it be them? How alike in looks; 0 where it is too far to go.
+        likely: (M, N) 0 to 1: is it them rather than another? The looks, less the further it is
+            from where they are expected, and the less is known of where to expect them.
         moved: (M, N, 2) pixels from where the track expects the person to where they are.
         trust: (M, N) 0 to 1: how well that is known.
     """
@@ -52,12 +76,12 @@ class Comparison:
 def compare(tracks: Tracks, people: Detections, sigmas: np.ndarray) -> Comparison:
     """Compare each track with each person.
 
-    Where the person is and how they look are judged apart. The place: the mean displacement of the
-    keypoints, against the covariance of the motion model. The looks, with the expected person moved
-    as far towards the detected one as that covariance makes likely: object keypoint similarity as
-    COCO defines it, each keypoint weighted by its scores on both sides, and the overlap of the
-    boxes. So a track that has been lost for a while is found again at some distance, but not as
-    somebody of another size or posture.
+    Place and looks are judged apart. The place: the mean displacement of the keypoints, against the
+    covariance of the motion model and, now and then, a sudden move. The looks, with the expected
+    person put where the detected one is, as far as that covariance allows: object keypoint
+    similarity as COCO defines it, each keypoint weighted by its scores on both sides, and the
+    overlap of the boxes. So a track that has been lost for a while is found again at some distance,
+    but not as somebody of another size or posture.
 
     Args:
         tracks: M tracks, predicted for the time of the image.
@@ -68,54 +92,88 @@ def compare(tracks: Tracks, people: Detections, sigmas: np.ndarray) -> Compariso
     boxes = tracks.box + np.tile(tracks.position, 2)
     between = people.points[None] - points[:, None]  # (M, N, K, 2)
     weights = tracks.point_scores[:, None] * people.point_scores
-    total = weights.sum(axis=-1)
+    total = np.maximum(weights.sum(axis=-1), 1e-9)
     trust = total / weights.shape[-1]
-    moved = (weights[..., None] * between).sum(axis=2) / np.maximum(total, 1e-9)[..., None]
-    by_box = (people.boxes[None] - boxes[:, None]).reshape(*total.shape, 2, 2).mean(axis=2)
-    share = np.minimum(4 * trust, 1)
-    moved = share[..., None] * moved + (1 - share[..., None]) * by_box
+    certain = np.minimum(trust / _ENOUGH, 1)
+    by_points = np.einsum("mnk,mnkd->mnd", weights, between) / total[..., None]
+    by_boxes = (people.boxes[None] - boxes[:, None]).reshape(*total.shape, 2, 2).mean(axis=2)
+    moved = certain[..., None] * by_points + (1 - certain[..., None]) * by_boxes
 
     area = tracks.scale[:, None] * people.scales
-    expected = np.minimum(tracks.covariance[:, 0, None], _SEARCH**2 * area)
-    sudden = (_SUDDEN * np.minimum(tracks.unseen, _SUDDEN_SECONDS))[:, None] ** 2 * area
     noise = MEASUREMENT**2 * area
-    squared = (moved**2).sum(axis=-1)
-    possible = squared <= _GATE**2 * (expected + sudden + noise)
-    aligned = moved * ((expected + sudden) / (expected + sudden + noise))[..., None]
+    expected = np.minimum(tracks.covariance[:, 0, None], _SEARCH**2 * area) + noise
+    sudden = (_SUDDEN * np.minimum(tracks.unseen, _SUDDEN_SECONDS))[:, None] ** 2 * area
+    place, ease = _places((moved**2).sum(axis=-1), expected, expected + sudden, area)
 
+    aligned = moved * (1 - noise / (expected + sudden))[..., None]
     widening = 1 + np.minimum(tracks.unseen / _LIMB_SECONDS, _MOST_WIDENING)
-    falloff = 2 * _BODY_IN_BOX * area[..., None] * (2 * sigmas * widening[:, None, None]) ** 2
-    distance = ((between - aligned[:, :, None]) ** 2).sum(axis=-1)
-    by_points = (weights * np.exp(-distance / falloff)).sum(axis=-1) / np.maximum(total, 1e-9)
-    by_boxes = overlap(boxes[:, None] + np.tile(aligned, 2), people.boxes[None])
-    share = _KEYPOINT_SHARE * np.minimum(2 * trust, 1)
-    similar = share * by_points + (1 - share) * by_boxes
-    expected = expected + noise
-    place = np.exp(-squared / (2 * expected)) * np.sqrt(0.1 * area / (0.1 * area + expected))
-    ease = np.where(squared <= _GATE**2 * expected, 1 - _EASE * place, _SUDDEN_STRICT)
-    similar = np.where(possible, np.minimum(similar / ease,1), 0)
-    return Comparison(similar, similar*ease * place, moved, trust)
+    falloff = area[..., None] * _falloff(sigmas) * widening[:, None, None] ** 2
+    away = between - aligned[:, :, None]
+    alike = np.exp(-np.einsum("mnkd,mnkd->mnk", away, away) / falloff)
+    alike = np.einsum("mnk,mnk->mn", weights, alike) / total
+    share = _KEYPOINT_SHARE * certain
+    looks = share * alike + (1 - share) * overlap(
+        boxes[:, None] + np.tile(aligned, 2), people.boxes[None]
+    )
+    there = 1 / (1 + tracks.missing / _MISSING_SECONDS)
+    likely = looks * place * there[:, None]
+    return Comparison(np.minimum(looks * ease, 1), likely, moved, trust)
+
+
+def _places(
+    squared: np.ndarray, expected: np.ndarray, sudden: np.ndarray, area: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How likely a place is, 0 to about 1, and the factor that the looks get for it.
+
+    Args:
+        squared: distance from the expected place, squared.
+        expected: variance of that place.
+        sudden: variance of that place after a sudden move.
+        area: square of the body scale.
+    """
+
+    def density(variance: np.ndarray) -> np.ndarray:
+        sharpness = np.sqrt(_PLACE * area / (_PLACE * area + variance))
+        return np.asarray(np.exp(-squared / (2 * variance)) * sharpness)
+
+    place = density(expected) + _SUDDEN_SHARE * density(sudden)
+    ease = np.where(squared <= _GATE**2 * expected, 1 / (1 - _EASE * place), 1 / _STRICTNESS)
+    return place, np.where(squared <= _GATE**2 * sudden, ease, 0)
+
+
+def _falloff(sigmas: np.ndarray) -> np.ndarray:
+    """(K,) what to divide a squared distance over the squared body scale by, as COCO does."""
+    return np.asarray(2 * _BODY_IN_BOX * (2 * sigmas) ** 2)
 
 
 def overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Intersection over union of (..., 4) boxes, broadcast."""
-    low = np.maximum(boxes[..., :2], others[..., :2])
-    high = np.minimum(boxes[..., 2:], others[..., 2:])
-    shared = np.maximum(high - low, 0).prod(axis=-1)
     first, second = ((b[..., 2:] - b[..., :2]).clip(0).prod(axis=-1) for b in (boxes, others))
+    shared = _shared_area(boxes, others)
     return np.asarray(shared / np.maximum(first + second - shared, 1e-9))
 
 
+def _shared_area(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    low = np.maximum(boxes[..., :2], others[..., :2])
+    high = np.minimum(boxes[..., 2:], others[..., 2:])
+    return np.asarray(np.maximum(high - low, 0).prod(axis=-1))
+
+
 def doubles(people: Detections, others: Detections, sigmas: np.ndarray) -> np.ndarray:
-    """(N,) the greatest keypoint similarity of each person to any of the others."""
+    """(N,) whether each person is one of the others once more: all keypoints in the same place, or
+    a weak box inside theirs."""
     if not len(people) or not len(others):
-        return np.zeros(len(people))
+        return np.zeros(len(people), bool)
     area = people.scales[:, None] * others.scales
-    distance = ((people.points[:, None] - others.points[None]) ** 2).sum(axis=-1)
-    falloff = 2 * _BODY_IN_BOX * area[..., None] * (2 * sigmas) ** 2
+    away = people.points[:, None] - others.points[None]
     weights = people.point_scores[:, None] * others.point_scores
-    alike = (weights * np.exp(-distance / falloff)).sum(axis=-1)
-    return np.asarray((alike / np.maximum(weights.sum(axis=-1), 1e-9)).max(axis=1))
+    falloff = area[..., None] * _falloff(sigmas)
+    alike = weights * np.exp(-np.einsum("mnkd,mnkd->mnk", away, away) / falloff)
+    alike = alike.sum(axis=-1) / np.maximum(weights.sum(axis=-1), 1e-9)
+    shared = _shared_area(people.boxes[:, None], others.boxes[None])
+    inside = shared > _INSIDE * people.scales[:, None] ** 2
+    weaker = people.scores[:, None] < _MUCH_WEAKER * others.scores
+    return np.asarray(((alike > _ALIKE) | (inside & weaker)).any(axis=1))
 
 
 def assign(
@@ -135,5 +193,7 @@ def assign(
     if not allowed.any():
         return np.empty(0, np.intp), np.empty(0, np.intp)
     rows, columns = linear_sum_assignment(np.where(allowed, likely, 0), maximize=True)
+    rivals = np.where(similar >= _RIVAL_SIMILARITY * threshold, likely, 0).max(axis=0)
     made = allowed[rows, columns]
+    made &= _RIVAL_LIKELIHOOD * likely[rows, columns] >= rivals[columns]
     return rows[made], columns[made]

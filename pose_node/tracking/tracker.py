@@ -21,8 +21,6 @@ WEAK_SECONDS = 1.0
 MAX_ID = 2**31 - 1
 """Greatest id, that of the message's field."""
 
-_DOUBLE = 0.6  # keypoint similarity above which two people of one image are the same
-
 
 class TrackState(Enum):
     """What is known of a person that is followed."""
@@ -98,6 +96,11 @@ class PoseTracker:
             )
         ]
 
+    @property
+    def next_id(self) -> int:
+        """The id of the next track."""
+        return self._next_id
+
     def reset(self) -> None:
         """Forget everybody. Ids go on where they were."""
         self._tracks = self._nobody()
@@ -167,7 +170,7 @@ class PoseTracker:
         free = (tracks.ids >= 0) & (tracks.unseen <= WEAK_SECONDS)
         free[pairs[0]] = False
         weak = ~strong & (people.scores > settings.low_score)
-        weak &= doubles(people, people.select(rows >= 0), self._sigmas) <= _DOUBLE
+        weak &= ~doubles(people, people.select(rows >= 0), self._sigmas)
         grid = np.ix_(free, weak)
         pairs = assign(compared.similar[grid], compared.likely[grid], settings.weak_match_threshold)
         rows[np.flatnonzero(weak)[pairs[1]]] = np.flatnonzero(free)[pairs[0]]
@@ -176,7 +179,7 @@ class PoseTracker:
     def _start(self, people: Detections, rows: np.ndarray) -> np.ndarray:
         """Start tracks for confident people that continue none; returns the rows of all."""
         new = (rows < 0) & (people.scores > self.settings.new_track_score)
-        new &= doubles(people, people.select(rows >= 0), self._sigmas) <= _DOUBLE
+        new &= ~doubles(people, people.select(rows >= 0), self._sigmas)
         rows = rows.copy()
         rows[new] = len(self._tracks) + np.arange(np.count_nonzero(new))
         started = Tracks.starting(people.select(new))

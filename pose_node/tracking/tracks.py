@@ -49,7 +49,7 @@ class Detections:
         """Take over what a detector gave; what is not finite or absurdly far off loses its say."""
         boxes = np.clip(np.nan_to_num(boxes.astype(np.float64)), -_FAR, _FAR)
         points = keypoints[..., :2].astype(np.float64)
-        usable = (np.abs(points) < _FAR).all(axis=-1)  # False for NaN, too
+        usable = np.all(np.abs(points) < _FAR, axis=-1)  # False for NaN, too
         point_scores = np.where(usable, np.nan_to_num(keypoints[..., 2].astype(np.float64)), 0)
         size = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
         return cls(
@@ -80,6 +80,7 @@ class Tracks:
         hits: (M,) int64, images in which the person was seen.
         age: (M,) seconds since the person was first seen.
         unseen: (M,) seconds since the person was last seen, 0 if in the last image.
+        missing: (M,) the same as it was in the image before the last.
         position, velocity: (M, 2) pixels and pixels a second, of a point of the body.
         covariance: (M, 3) of position, position with velocity, velocity, the same for both axes.
         agility: (M,) by which the velocity is less steady than that of most people: grows for who
@@ -94,6 +95,7 @@ class Tracks:
     hits: np.ndarray
     age: np.ndarray
     unseen: np.ndarray
+    missing: np.ndarray
     position: np.ndarray
     velocity: np.ndarray
     covariance: np.ndarray
@@ -114,6 +116,7 @@ class Tracks:
             hits=np.ones(count, np.int64),
             age=np.zeros(count),
             unseen=np.zeros(count),
+            missing=np.zeros(count),
             position=position,
             velocity=np.zeros((count, 2)),
             covariance=np.stack(
@@ -145,6 +148,7 @@ class Tracks:
     def predict(self, seconds: float) -> None:
         """Move all tracks on in time."""
         self.age += seconds
+        self.missing = self.unseen.copy()
         self.unseen += seconds
         if seconds == 0:
             return
@@ -157,7 +161,9 @@ class Tracks:
         variance = seconds - 2 * reach + PERSISTENCE * (1 - kept**2) / 2
         self.covariance[:, 0] += 2 * reach * both + reach**2 * speed
         self.covariance[:, 0] += 2 * PERSISTENCE * power * max(variance, 0)
-        self.covariance[:, 1] = kept * (both + reach * speed) + power * (1 - kept) ** 2 * PERSISTENCE
+        self.covariance[:, 1] = (
+            kept * (both + reach * speed) + power * (1 - kept) ** 2 * PERSISTENCE
+        )
         self.covariance[:, 2] = kept**2 * speed + power * (1 - kept**2)
 
     def correct(

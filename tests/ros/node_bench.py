@@ -70,6 +70,7 @@ class FakePipeline:
         self.smoothing = parameters.smoothing_settings()
         self.stage_times = self.engine.stage_times
         self.forgotten = 0
+        self.first_id = self.next_id = 1
         self.count = 2
         self.errors: list[Exception] = []
         self.bad_value: int | None = None

@@ -191,7 +191,7 @@ GIVEN: dict[str, tuple[str, object]] = {
     "onnx_layout": ("yolov5-maps", "yolov5-maps"),
     "tracker": ("on", True),
     "tracker_low_score": ("0.2", 0.2),
-    "tracker_high_score": ("0.35", 0.35),
+    "tracker_high_score": ("0.25", 0.25),
     "tracker_new_track_score": ("1", 1.0),
     "tracker_match_threshold": ("0.5", 0.5),
     "tracker_weak_match_threshold": ("0.6", 0.6),

@@ -101,7 +101,7 @@ GOOD = {
     "onnx_layout": "yolov5-maps",
     "tracker": True,
     "tracker_low_score": 0.05,
-    "tracker_high_score": 0.35,
+    "tracker_high_score": 0.25,
     "tracker_new_track_score": 0.9,
     "tracker_match_threshold": 0.5,
     "tracker_weak_match_threshold": 0.6,
