@@ -25,8 +25,8 @@ settings.load_profile("pose_node")
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
-# Before torch is imported, as the programs do (pose_node/process_settings.py): beside the process of
-# a node, its threads would burn the processor while they wait, and a network take seconds.
+# Before torch is imported, as the programs do (pose_node/process_settings.py): its waiting threads
+# would burn the processor that a node process beside them needs, and a network take seconds.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
