@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -123,7 +124,7 @@ def _settings(kind: str, record: Record, where: str) -> dict[str, Any]:
 
 def _plain(value: object, where: str) -> Any:
     """A setting must be a number, a string, or a short list of numbers."""
-    if isinstance(value, (bool, int, float, str)):
+    if isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, (tuple, list)) and len(value) <= 8:
         return [_plain(item, where) for item in value if not isinstance(item, (tuple, list))]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,10 +15,12 @@ from pose_node.models.description import build
 from pose_node.models.heads import Head
 from pose_node.models.nodes import DescriptionError, Layer, NetworkDescription
 from pose_node.models.preprocessing import Preprocessing
+from pose_node.models.yolo11 import Attention
 
 MAX_LAYERS = 512
 MAX_INPUTS = 8  # of one layer; the largest published Concat has 6
-MAX_PROBE_NUMBERS = 1 << 22  # of a feature map of 64 x 64 pixels; real ones have a fifth
+MAX_PROBE_NUMBERS = 1 << 25  # in all maps of an image of 64 x 64; published ones have a fifth
+MAX_PROBE_PRODUCTS = 1 << 34  # likewise; published ones have a tenth
 
 
 class PoseNetwork(nn.Module):
@@ -114,7 +118,8 @@ class PoseNetwork(nn.Module):
         outputs: dict[int, Any] = {-1: batch}
         value: Any = batch
         for index, (layer, inputs) in enumerate(zip(self.model, self._inputs, strict=True)):
-            value = layer([outputs[i] for i in inputs] if len(inputs) > 1 else outputs[inputs[0]])
+            several = len(inputs) > 1 or isinstance(layer, Head)
+            value = layer([outputs[i] for i in inputs] if several else outputs[inputs[0]])
             if index in self._needed_later:
                 outputs[index] = value
         return value
@@ -149,17 +154,24 @@ class PoseNetwork(nn.Module):
                     f"{name} has shape {tuple(tensor.shape)}, its layer needs {tuple(like.shape)}"
                 )
             state[name] = tensor.to(like.dtype)
-            if not torch.isfinite(state[name]).all():
+            # By numpy: torch would share so little work among threads, and wait for each of them.
+            numbers = state[name].numpy()
+            if not (np.isfinite(numbers.min()) and np.isfinite(numbers.max())):
                 raise DescriptionError(f"{name} holds numbers that are not finite")
         self.load_state_dict(state, assign=True)
 
     @torch.inference_mode()
     def _measure_strides(self, head: Head) -> tuple[int, ...]:
-        """Run the network once on a small image: do its layers fit, and what strides result?"""
+        """What a small image would become: do the layers fit together, and what strides result?
+
+        Of a batch without images: it has the shapes of any other, but takes no time and no memory,
+        however absurd the description is.
+        """
         side = 64  # the largest stride of any published network
-        hooks = [module.register_forward_hook(_check_size) for module in self.modules()]
+        effort = _Effort()
+        hooks = [module.register_forward_hook(effort.add) for module in self.modules()]
         try:
-            probe = self(torch.zeros(1, 3, side, side))
+            probe = self(torch.zeros(0, 3, side, side))
             head.check(probe)
             cells = [tuple(maps[0].shape[-2:]) for maps in probe]
             if not all(height == width and side % width == 0 for height, width in cells):
@@ -172,10 +184,39 @@ class PoseNetwork(nn.Module):
                 hook.remove()
 
 
-def _check_size(_module: nn.Module, _inputs: Any, output: Any) -> None:
-    """Stop a probe whose feature maps grow far beyond those of any real network."""
-    if isinstance(output, Tensor) and output.numel() > MAX_PROBE_NUMBERS:
-        raise ValueError(f"a feature map of a 64 x 64 image has {output.numel()} numbers")
+class _Effort:
+    """Adds up what one image takes; stops where it grows far beyond that of any real network."""
+
+    def __init__(self) -> None:
+        self.numbers = 0
+        self.products = 0
+        self._widths: dict[nn.Module, int] = {}
+
+    def add(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        """Called after every module."""
+        if not isinstance(output, Tensor):
+            return
+        self._widths[module] = output.shape[1]
+        size = math.prod(output.shape[1:])
+        self.numbers += size
+        if isinstance(module, nn.Conv2d):
+            self.products += size * module.weight[0].numel()
+        elif isinstance(module, Attention):
+            self._check_attention(module, inputs[0])
+            self.numbers += module.num_heads * math.prod(output.shape[2:]) ** 2
+        if self.numbers > MAX_PROBE_NUMBERS or self.products > MAX_PROBE_PRODUCTS:
+            raise ValueError(
+                f"an image of 64 x 64 would take more than {MAX_PROBE_NUMBERS} numbers or "
+                f"{MAX_PROBE_PRODUCTS} products"
+            )
+
+    def _check_attention(self, module: Attention, x: Tensor) -> None:
+        """It cuts its maps by these numbers, and nothing can be cut in any way."""
+        heads, wide = module.num_heads, module.head_dim
+        expected = (heads * (2 * module.key_dim + wide), heads * wide)
+        found = (self._widths.get(module.qkv), x.shape[1])
+        if heads < 1 or found != expected:
+            raise ValueError(f"attention with {heads} heads needs {expected} channels, got {found}")
 
 
 def _resolve_inputs(layers: Sequence[Layer]) -> list[tuple[int, ...]]:

@@ -676,7 +676,20 @@ def _networks() -> Files:
     def enlarge(layers: list[Layer]) -> None:
         layers[0:0] = [upsample] * 12
 
-    yield "enlarged", described("a feature map of a 64 x 64 image", enlarge)
+    yield "enlarged", described("an image of 64 x 64 would take more", enlarge)
+
+    def attend(layers: list[Layer]) -> None:
+        """Every position of a large map with every other: 16 GB."""
+        layers[6:6] = [upsample] * 5 + [layers[5]]
+
+    yield "attention", described("an image of 64 x 64 would take more", attend)
+
+    def keep(layers: list[Layer]) -> None:
+        """Large maps, all of which are needed later."""
+        layers[0:0] = [upsample] * 3 + [Layer((-1,), Node("SiLU"))] * 230
+        layers += [Layer((-1 - index,), Node("SiLU")) for index in range(230)]
+
+    yield "kept", described("an image of 64 x 64 would take more|not a pose head", keep)
 
     def wide(sequence: Any) -> None:
         parts = {str(index): Record("models.m.SiLU", {}) for index in range(100)}

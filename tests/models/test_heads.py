@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from pose_node.models.architectures import describe_architecture, random_network
-from pose_node.models.description import build
+from pose_node.models.description import _plain, build
 from pose_node.models.network import PoseNetwork
 from pose_node.models.node_makers import conv2d, convolution, max_pool, numbered
-from pose_node.models.nodes import DescriptionError, NetworkDescription, Node
+from pose_node.models.nodes import DescriptionError, Layer, NetworkDescription, Node
 from pose_node.models.yolov5 import Contract, fold_columns_first
 from pose_node.models.yolov7 import ImplicitAnchorHead
 
@@ -145,3 +145,22 @@ def test_anchors_keep_their_precision_in_half() -> None:
     assert isinstance(anchors, torch.Tensor)
     assert anchors.dtype == torch.float32
     assert anchors.flatten()[0].item() == pytest.approx(1234.567)
+
+
+def test_a_head_that_reads_one_level() -> None:
+    """Its maps are those of the first level of the whole network."""
+    whole = random_network(describe_architecture("yolov8", "n"))
+    head = copy.deepcopy(whole.description.layers[-1].block)
+    for branch in head.parts.values():
+        branch.parts = {"0": branch.parts["0"]}
+    layers = (*whole.description.layers[:-1], Layer((15,), head))
+    single = PoseNetwork(NetworkDescription("yolov8", layers, ()), whole.state_dict())
+    assert single.strides == (8,)
+    images = torch.full((2, 3, 64, 64), 0.4)
+    for expected, found in zip(whole(images)[0], single(images)[0], strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_settings_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(DescriptionError, match="should be a number or a string"):
+        _plain(float("nan"), "model.0.bn.eps")
