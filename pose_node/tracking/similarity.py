@@ -30,16 +30,12 @@ _GATE = 3.0  # standard deviations
 # deviation in body scales a second unseen, for up to so many seconds.
 _SUDDEN = 2.0
 _SUDDEN_SECONDS = 0.3
-_SUDDEN_SHARE = 0.03
+_SUDDEN_SHARE = 0.2
 
 # How much the looks may be worse of somebody who is right where they were expected (half hidden,
 # perhaps), and must be better of somebody who is not.
 _EASE = 0.6
 _STRICTNESS = 1.4
-
-# Somebody who was in the last image is more likely in this one, too, than somebody who was missing
-# in it: half as likely for so many seconds missing.
-_MISSING_SECONDS = 0.1
 
 _PLACE = 0.1  # variance, in squared body scales, above which a place says little
 
@@ -115,9 +111,7 @@ def compare(tracks: Tracks, people: Detections, sigmas: np.ndarray) -> Compariso
     looks = share * alike + (1 - share) * overlap(
         boxes[:, None] + np.tile(aligned, 2), people.boxes[None]
     )
-    there = 1 / (1 + tracks.missing / _MISSING_SECONDS)
-    likely = looks * place * there[:, None]
-    return Comparison(np.minimum(looks * ease, 1), likely, moved, trust)
+    return Comparison(np.minimum(looks * ease, 1), looks * place, moved, trust)
 
 
 def _places(

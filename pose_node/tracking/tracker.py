@@ -18,6 +18,9 @@ REORDER_SECONDS = 0.5
 WEAK_SECONDS = 1.0
 """Weak people continue a track only if it was seen no longer ago than this."""
 
+ADOPTION_SECONDS = 0.6
+"""A new track may be the continuation of one that got lost no longer than this before it began."""
+
 MAX_ID = 2**31 - 1
 """Greatest id, that of the message's field."""
 
@@ -136,8 +139,9 @@ class PoseTracker:
         self._tracks.correct(
             pairs[0], people.select(columns), compared.moved[pairs], compared.trust[pairs]
         )
-        self._confirm()
+        self._adopt(rows, compared)
         rows = self._start(people, rows)
+        self._confirm()
         ids = np.where(rows >= 0, np.append(self._tracks.ids, -1)[rows], -1)
         self._give_up()
         return replace(poses, ids=ids)
@@ -184,19 +188,42 @@ class PoseTracker:
         rows[new] = len(self._tracks) + np.arange(np.count_nonzero(new))
         started = Tracks.starting(people.select(new))
         self._tracks = self._tracks.joined(started)
-        self._confirm()  # for those who want ids at first sight
         return rows
+
+    def _adopt(self, rows: np.ndarray, compared: Comparison) -> None:
+        """Give back their ids to people who made so sudden a move that a new track began.
+
+        That is so if, when it is to be confirmed, a track that got lost just before it began could
+        be the same person.
+
+        Args:
+            rows: (N,) the track of each person, -1 for none.
+            compared: the tracks with the people.
+        """
+        tracks, ready = self._tracks, self._ready()
+        for row in np.flatnonzero(ready):
+            column = np.flatnonzero(rows == row)[0]
+            before = tracks.unseen - tracks.age[row]
+            could = (tracks.ids >= 0) & (before > 0) & (before <= ADOPTION_SECONDS)
+            could &= compared.similar[:, column] >= self.settings.match_threshold
+            if could.any():
+                lost = np.where(could, compared.similar[:, column], -1).argmax()
+                tracks.ids[row], tracks.ids[lost] = tracks.ids[lost], -1
+                tracks.unseen[lost] = np.inf  # given up with this image
 
     def _confirm(self) -> None:
         """Give ids to the tracks that have been seen often and long enough."""
-        tracks = self._tracks
-        ready = (tracks.ids < 0) & (tracks.unseen == 0)
-        ready &= tracks.hits >= self.settings.confirm_hits
-        ready &= tracks.age >= self.settings.confirm_seconds - 1e-6
-        for row in np.flatnonzero(ready):
+        for row in np.flatnonzero(self._ready()):
             if self._next_id <= MAX_ID:
-                tracks.ids[row] = self._next_id
+                self._tracks.ids[row] = self._next_id
                 self._next_id += 1
+
+    def _ready(self) -> np.ndarray:
+        """(M,) who is tentative, and need not be any more."""
+        tracks, settings = self._tracks, self.settings
+        long_enough = tracks.age >= settings.confirm_seconds - 1e-6  # stamps are rounded
+        often = tracks.hits >= settings.confirm_hits
+        return np.asarray((tracks.ids < 0) & (tracks.unseen == 0) & often & long_enough)
 
     def _give_up(self) -> None:
         """Drop tentative tracks that were not seen for long."""

@@ -80,7 +80,6 @@ class Tracks:
         hits: (M,) int64, images in which the person was seen.
         age: (M,) seconds since the person was first seen.
         unseen: (M,) seconds since the person was last seen, 0 if in the last image.
-        missing: (M,) the same as it was in the image before the last.
         position, velocity: (M, 2) pixels and pixels a second, of a point of the body.
         covariance: (M, 3) of position, position with velocity, velocity, the same for both axes.
         agility: (M,) by which the velocity is less steady than that of most people: grows for who
@@ -95,7 +94,6 @@ class Tracks:
     hits: np.ndarray
     age: np.ndarray
     unseen: np.ndarray
-    missing: np.ndarray
     position: np.ndarray
     velocity: np.ndarray
     covariance: np.ndarray
@@ -116,7 +114,6 @@ class Tracks:
             hits=np.ones(count, np.int64),
             age=np.zeros(count),
             unseen=np.zeros(count),
-            missing=np.zeros(count),
             position=position,
             velocity=np.zeros((count, 2)),
             covariance=np.stack(
@@ -148,7 +145,6 @@ class Tracks:
     def predict(self, seconds: float) -> None:
         """Move all tracks on in time."""
         self.age += seconds
-        self.missing = self.unseen.copy()
         self.unseen += seconds
         if seconds == 0:
             return
