@@ -60,7 +60,7 @@ def walk(x: float, away: float, speed: float, drift: float = 0.0, start: float =
 
 
 def wander(random: np.random.Generator, away: float) -> Path:
-    """To and fro, never out of view."""
+    """Back and forth, never out of view."""
     reach = 0.6 * away
     turns, phases = random.uniform(0.1, 0.35, 2), random.uniform(0, 6.28, 3)
     amplitude, centre = random.uniform(0.5, 1.5), random.uniform(-reach, reach)
