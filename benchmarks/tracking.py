@@ -3,7 +3,7 @@
     python benchmarks/tracking.py [RESULTS.jsonl ...]
 
 Scenes with known identities come from tests/tracking/scenes.py and are judged by motmetrics.
-Results of `pose-node predict VIDEO --save jsonl --score-threshold 0.1` have no known identities: for
+Results of `pose-node predict VIDEO --save jsonl --score-threshold 0.1` have no known identities: of
 those the ids that lasted for half a second are counted, for whoever watches the video.
 
 The peers are those of the package `trackers` (Apache-2.0), with thresholds like ours; without it
