@@ -73,6 +73,19 @@ def add_engine_arguments(
     )
 
 
+def engine_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says of `PoseEngine.load`, apart from the model."""
+    classes: Sequence[int | str] | None = options.classes and [
+        int(name) if name.isdecimal() else name for name in options.classes
+    ]
+    return {
+        "device": options.device,
+        "skeleton": options.skeleton,
+        "classes": classes,
+        **{name: getattr(options, name) for name in ENGINE_SETTINGS},
+    }
+
+
 def load_engine(options: argparse.Namespace, model: Any) -> PoseEngine:
     """The engine of a model with the settings of the command line; a wrong one is a usage error.
 
@@ -81,17 +94,8 @@ def load_engine(options: argparse.Namespace, model: Any) -> PoseEngine:
     """
     from pose_node import PoseEngine
 
-    classes: Sequence[int | str] | None = options.classes and [
-        int(name) if name.isdecimal() else name for name in options.classes
-    ]
     try:
-        return PoseEngine.load(
-            model,
-            device=options.device,
-            skeleton=options.skeleton,
-            classes=classes,
-            **{name: getattr(options, name) for name in ENGINE_SETTINGS},
-        )
+        return PoseEngine.load(model, **engine_arguments(options))
     except ValueError as error:  # a setting out of its range
         options.parser.error(str(error))
         raise AssertionError("error() leaves") from error

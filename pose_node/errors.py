@@ -5,6 +5,7 @@
     PoseNodeError
     ├── ImageError         an image message, file or buffer that cannot be used
     ├── CalibrationError   a camera calibration that is missing, damaged or of another image
+    ├── ClusterError       a Ray cluster that is missing, cannot be reached or failed
     ├── CheckpointError    a model file that is missing, damaged, foreign or hostile
     ├── FetchError         a download that failed or is not what was promised
     ├── ExerciseError      an exercise that is unknown, defined wrongly or not for the skeleton
@@ -68,3 +69,7 @@ class ExerciseError(PoseNodeError):
 
 class ViewError(PoseNodeError):
     """A viewer that is not installed or cannot be started."""
+
+
+class ClusterError(PoseNodeError):
+    """A Ray cluster that is not installed, cannot be reached or failed."""

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pose_node import __version__
-from pose_node.arguments import ENGINE_SETTINGS, add_engine_arguments, load_engine, positive, texts
+from pose_node.arguments import ENGINE_SETTINGS, add_engine_arguments, positive, texts
 from pose_node.errors import OutputError, SourceError
 from pose_node.models.fetch import file_digest, resolve_model
+from pose_node.predict_sources import add_ray_arguments, check_ray, load_own_engine, open_sources
 from pose_node.process_settings import tune_process
 from pose_node.progress import ProgressLine
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 EXIT_FAILURES = 1
 EXIT_INTERRUPTED = 130
 
-FORMATS = ("jsonl", "csv", "coco", "annotated", "bag")
+FORMATS = ("jsonl", "csv", "coco", "parquet", "annotated", "bag")
 _SUMMARY, _JOURNAL = "run.json", ".journal.jsonl"
 
 
@@ -108,6 +109,7 @@ def add_predict(commands: Any) -> None:
     parser.add_argument(
         "--batch-size", type=positive, metavar="N", help="images at once (8 on a GPU, else 1)"
     )
+    add_ray_arguments(parser)
     parser.set_defaults(command=run_predict, parser=parser)
 
 
@@ -128,11 +130,12 @@ def run_predict(options: argparse.Namespace) -> int:
     live = [source for source in sources if is_live(source)]
     if live and options.resume:
         raise SourceError(f"{live[0]} is live and cannot be resumed")
+    check_ray(options, live)
     known = _before(options)
     if known is not None:
         return known
     model = resolve_model(options.model)
-    engine = load_engine(options, model)
+    engine = load_own_engine(options, model)
     if options.track:
         engine.score_threshold = _lowest_score(options.score_threshold)
     settings = {
@@ -145,20 +148,21 @@ def run_predict(options: argparse.Namespace) -> int:
         num_keypoints=engine.num_keypoints,
         resume=options.resume,
     )
-    summary = _run(options, engine, sources, selection, journal)
-    write_summary(options.output / _SUMMARY, _facts(options, engine, settings, summary))
+    summary, device = _run(options, engine, model, sources, selection, journal)
+    facts = _facts(options, engine, settings, summary)
+    write_summary(options.output / _SUMMARY, {**facts, "device": device})
     return _report(options, summary)
 
 
 def _run(
     options: argparse.Namespace,
     engine: PoseEngine,
+    model: Path,
     sources: Sequence[str],
     selection: Selection,
     journal: Journal,
-) -> Summary:
-    """The run; its journal stays for `--resume` unless it is complete or never began."""
-    from pose_node.prediction.recordings import open_recording
+) -> tuple[Summary, str]:
+    """The run, and what found the people; its journal stays for `--resume` if there is need."""
     from pose_node.prediction.run import predict, stop_on_signals
 
     begun, complete = options.resume, False
@@ -167,11 +171,16 @@ def _run(
         begun = True
         (options.output / _SUMMARY).unlink(missing_ok=True)
         stop = threading.Event()
-        with stop_on_signals(stop, signal.SIGINT, signal.SIGTERM), _Progress() as progress:
+        with (
+            # Ray takes the signals, too: ours come after it.
+            open_sources(options, engine, model, sources, selection, journal) as opened,
+            stop_on_signals(stop, signal.SIGINT, signal.SIGTERM),
+            _Progress() as progress,
+        ):
             summary = predict(
                 engine,
                 sources,
-                lambda source: open_recording(source, selection, topics=options.topic),
+                opened.open,
                 outputs,
                 journal=journal,
                 new_tracker=_new_tracker(options, engine.skeleton) if options.track else None,
@@ -182,7 +191,7 @@ def _run(
         complete = summary.complete
     finally:
         journal.close(keep=begun and not complete)
-    return summary
+    return summary, opened.device
 
 
 def _before(options: argparse.Namespace) -> int | None:
@@ -259,6 +268,10 @@ def _outputs(
                 folder / "view.rrd", skeleton, keypoint_threshold=options.keypoint_threshold
             )
         )
+    if "parquet" in options.save:
+        from pose_node.prediction.parquet_output import Parquet
+
+        outputs.append(Parquet(folder / "poses.parquet"))
     if "coco" in options.save:
         numbered = _have_numbers(sources)
         outputs.append(CocoResults(folder / "coco_results.json", numbered=numbered))
@@ -373,7 +386,6 @@ def _facts(
         ],
         "files": [os.path.relpath(path, options.output) for path in summary.files],
         "model": engine.model_name,
-        "device": engine.device_description,
         "skeleton": {
             "name": engine.skeleton.name,
             "keypoint_names": engine.skeleton.keypoint_names,

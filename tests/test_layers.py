@@ -32,6 +32,7 @@ LAYERS = (
     ("export",),
     ("ros",),
     ("arguments", "commands"),
+    ("predict_sources",),
     ("evaluate_command", "predict_command", "export_command", "view_command", "cli", "__main__"),
 )
 ROS_PACKAGES = {

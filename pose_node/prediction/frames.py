@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from pose_node.poses import ChannelOrder
+from pose_node.poses import ChannelOrder, Poses
 
 Kind = Literal["images", "video", "live", "bag"]
 
@@ -48,6 +48,18 @@ class RecordedFrame:
     def size(self) -> tuple[int, int]:
         """Width and height."""
         return self.image.shape[1], self.image.shape[0]
+
+
+@dataclass(frozen=True)
+class AnsweredFrame(RecordedFrame):
+    """A frame whose people were found elsewhere.
+
+    Attributes:
+        image: stands for one of the same size; its pixels are not here.
+        poses: the people; None where they were known before.
+    """
+
+    poses: Poses | None = None
 
 
 @dataclass(frozen=True)

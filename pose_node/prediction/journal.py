@@ -44,6 +44,7 @@ class Journal:
         self._header = {"journal": _VERSION, "settings": json.loads(json.dumps(settings))}
         try:
             size = self._valid_size() if resume and path.exists() else 0
+            self._old_size = size
             self._old = self._entries(size)
             self._next = next(self._old, None)
             self._file = path.open("r+b" if size else "wb")
@@ -62,17 +63,15 @@ class Journal:
         self._next = next(self._old, None)
         return poses
 
+    def last_known(self) -> dict[tuple[str, str], int]:
+        """How far the run before came: by source and topic, the index of the last frame."""
+        return {
+            (source, topic): index for (source, topic, index), _ in self._entries(self._old_size)
+        }
+
     def add(self, frame: RecordedFrame, poses: Poses) -> None:
         """Write down what was found in a frame. A frame that was recalled is there already."""
-        rows = np.concatenate(
-            [
-                poses.boxes_xyxy,
-                poses.scores[:, None],
-                poses.keypoints.reshape(len(poses), 3 * self._num_keypoints),
-            ],
-            1,
-        )
-        content = base64.b64encode(rows.astype("<f4").tobytes()).decode()
+        content = base64.b64encode(pack(poses)).decode()
         try:
             self._append({"key": frame.key, "rows": content})
         except OSError as error:
@@ -120,16 +119,25 @@ class Journal:
                 if entry is None:
                     return
                 source, topic, index = entry["key"]
-                yield (source, topic, index), self._poses(entry["rows"])
-
-    def _poses(self, content: str) -> Poses:
-        columns = 5 + 3 * self._num_keypoints
-        rows = np.frombuffer(base64.b64decode(content), "<f4").reshape(-1, columns)
-        keypoints = rows[:, 5:].reshape(-1, self._num_keypoints, 3)
-        return Poses.from_arrays(rows[:, :4], rows[:, 4], keypoints)
+                content = base64.b64decode(entry["rows"])
+                yield (source, topic, index), unpack(content, self._num_keypoints)
 
     def _failed(self, error: OSError) -> OutputError:
         return OutputError(f"cannot write {self.path}: {error.strerror or error}")
+
+
+def pack(poses: Poses) -> bytes:
+    """The people of a frame, without ids, bit for bit."""
+    keypoints = poses.keypoints.reshape(len(poses), 3 * poses.num_keypoints)
+    rows = np.concatenate([poses.boxes_xyxy, poses.scores[:, None], keypoints], 1)
+    return rows.astype("<f4").tobytes()
+
+
+def unpack(content: bytes, num_keypoints: int) -> Poses:
+    """The people that `pack` packed."""
+    rows = np.frombuffer(content, "<f4").reshape(-1, 5 + 3 * num_keypoints)
+    keypoints = rows[:, 5:].reshape(-1, num_keypoints, 3)
+    return Poses.from_arrays(rows[:, :4], rows[:, 4], keypoints)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

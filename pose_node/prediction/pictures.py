@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -15,6 +13,7 @@ from pose_node.errors import OutputError
 from pose_node.output_files import write_whole
 from pose_node.poses import Poses, Skeleton
 from pose_node.prediction.frames import RecordedFrame, Recording
+from pose_node.prediction.quiet import quiet_stderr
 
 CODECS = {"vp8": (".webm", "VP80"), "vp9": (".webm", "VP90"), "h264": (".mp4", "avc1")}
 """Suffix and OpenCV's name of the codecs that play in a browser. Every OpenCV wheel writes VP8 and
@@ -194,7 +193,7 @@ class VideoFile:
 
     def _open(self, picture: np.ndarray) -> cv2.VideoWriter:
         self._size = (picture.shape[1], picture.shape[0])
-        with _quiet_stderr():
+        with quiet_stderr():
             writer = cv2.VideoWriter(
                 str(self._temporary),
                 cv2.CAP_FFMPEG,
@@ -209,20 +208,6 @@ class VideoFile:
                 f"{', '.join(CODECS)}"
             )
         return writer
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """OpenCV writes a line about every WebM file past all its log levels."""
-    saved = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
 
 
 def _plain_name(source: str) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 from pose_node.errors import ImageError, PoseNodeError, SourceError
 from pose_node.playback import FrameReader
 from pose_node.poses import ChannelOrder, Poses
-from pose_node.prediction.frames import Failure, RecordedFrame, Recording
+from pose_node.prediction.frames import AnsweredFrame, Failure, RecordedFrame, Recording
 from pose_node.prediction.journal import Journal
 from pose_node.prediction.outputs import Output
 
@@ -210,6 +210,15 @@ class _RecordingRun:
         """None for a frame that the engine does not take; that is a failure, too."""
         if not frames:
             return []
+        answered = [frame for frame in frames if isinstance(frame, AnsweredFrame)]
+        if answered:
+            refused = "the run before refused it"  # else it would be known, or answered now
+            self._summary.failures += [
+                Failure(frame.source, refused, frame.topic, frame.index)
+                for frame in answered
+                if frame.poses is None
+            ]
+            return [frame.poses for frame in answered]
         try:
             return list(
                 self._engine(

@@ -51,6 +51,16 @@ def test_what_was_found_is_recalled_bit_for_bit(written: Path) -> None:
     assert recalled(open_journal(written)) == [0, 1, 2, 3, 4, 5]
 
 
+def test_how_far_the_run_before_came(written: Path) -> None:
+    journal = open_journal(written)
+    assert journal.last_known() == {("a.mp4", ""): 3}
+    assert journal.recall(make_recorded(0)) is not None
+    journal.close(keep=True)
+    journal = open_journal(written, resume=False)
+    assert journal.last_known() == {}
+    journal.close(keep=False)
+
+
 @pytest.mark.parametrize("cut", [1, 40])
 def test_the_torn_end_of_a_killed_run_is_left_out(written: Path, cut: int) -> None:
     written.write_bytes(written.read_bytes()[:-cut])

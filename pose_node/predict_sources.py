@@ -1,0 +1,120 @@
+"""Where the sources of ``pose-node predict`` are read: in this process, or by a Ray cluster."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pose_node.arguments import engine_arguments, load_engine, positive
+from pose_node.errors import OutputError, SourceError
+
+if TYPE_CHECKING:
+    from pose_node.inference.engine import PoseEngine
+    from pose_node.prediction.frames import Recording, Selection
+    from pose_node.prediction.journal import Journal
+
+_WITHOUT_IMAGES = ("jsonl", "csv", "coco", "parquet")
+
+
+def add_ray_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what says whether and how to use a cluster."""
+    group = parser.add_argument_group("many machines (docs/scale_out.md)")
+    group.add_argument("--ray", action="store_true", help="spread the work over a Ray cluster")
+    group.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="of the cluster: auto or HOST:PORT (RAY_ADDRESS, or else this machine alone)",
+    )
+    count: dict[str, Any] = {"type": positive, "metavar": "N"}
+    group.add_argument(
+        "--ray-workers", help="engines (one for each GPU, or as many as cores allow)", **count
+    )
+    group.add_argument(
+        "--ray-cpus", default=2, help="cores of each engine without a GPU (2)", **count
+    )
+
+
+def check_ray(options: argparse.Namespace, live: Sequence[str]) -> None:
+    """Refuse what a cluster cannot do.
+
+    Raises:
+        SourceError: a source is live.
+        OutputError: an output needs images.
+    """
+    if not options.ray:
+        return
+    if live:
+        raise SourceError(f"{live[0]} is live, a cluster reads files only; leave --ray out")
+    unable = [f"--save {name}" for name in options.save if name not in _WITHOUT_IMAGES]
+    unable += [f"--{name}" for name in ("show", "rerun") if getattr(options, name)]
+    if unable:
+        raise OutputError(
+            f"{unable[0]} needs the images, which stay with the workers of --ray; expected "
+            f"--save {' '.join(_WITHOUT_IMAGES)}. `pose-node view` and another run can draw later"
+        )
+
+
+def load_own_engine(options: argparse.Namespace, model: Path) -> PoseEngine:
+    """The engine of this process; with a cluster, it only says what the model is like."""
+    if options.ray:
+        options = argparse.Namespace(**{**vars(options), "device": "cpu", "half": False})
+    return load_engine(options, model)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Ready to be opened.
+
+    Attributes:
+        open: opens one by its name; in order.
+        device: what finds the people, in words.
+    """
+
+    open: Callable[[str], Recording]
+    device: str
+
+
+@contextlib.contextmanager
+def open_sources(
+    options: argparse.Namespace,
+    engine: PoseEngine,
+    model: Path,
+    sources: Sequence[str],
+    selection: Selection,
+    journal: Journal,
+) -> Iterator[Sources]:
+    """What opens the sources, until the end of the context.
+
+    Raises:
+        PoseNodeError: the cluster cannot be used.
+    """
+    if not options.ray:
+        from pose_node.prediction.recordings import open_recording
+
+        yield Sources(
+            lambda source: open_recording(source, selection, topics=options.topic),
+            engine.device_description,
+        )
+        return
+    from pose_node.prediction.ray_recordings import Cluster, RayRecordings
+    from pose_node.prediction.ray_workers import EngineSettings, ReadingPlan
+
+    arguments = engine_arguments(options)
+    arguments |= {"skeleton": engine.skeleton, "score_threshold": engine.score_threshold}
+    settings = EngineSettings(model.name, arguments, options.ray_cpus)
+    plan = ReadingPlan(os.getcwd(), selection, tuple(options.topic), journal.last_known())
+    with RayRecordings(
+        Cluster(options.ray_address, options.ray_workers, options.ray_cpus),
+        sources,
+        plan,
+        settings,
+        model.read_bytes(),
+        num_keypoints=engine.num_keypoints,
+        batch_size=options.batch_size,
+    ) as recordings:
+        yield Sources(recordings.open, recordings.description)
