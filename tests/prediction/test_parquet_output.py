@@ -16,12 +16,20 @@ from pose_node.prediction.outputs import frame_as_json
 from pose_node.prediction.parquet_output import Parquet
 from tests.prediction.conftest import make_recorded, people_in
 
-parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is missing")
+pytestmark = pytest.mark.usefixtures("parquet")
 
 STRANGE = Poses.from_arrays([[1, 2, np.inf, 4]], [0.5], [[(np.nan, 2, 0.5)] * 3])
 
 
-def test_rows_are_those_of_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def parquet() -> Any:
+    """The module that reads it."""
+    return pytest.importorskip("pyarrow.parquet", reason="pyarrow is missing")
+
+
+def test_rows_are_those_of_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parquet: Any
+) -> None:
     monkeypatch.setattr(parquet_output, "_ROWS", 2)  # more than one row group
     output = Parquet(tmp_path / "poses.parquet")
     output.begin(None)  # type: ignore[arg-type]
@@ -38,7 +46,7 @@ def test_rows_are_those_of_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert [path.name for path in tmp_path.iterdir()] == ["poses.parquet"]
 
 
-def test_nothing_at_all(tmp_path: Path) -> None:
+def test_nothing_at_all(tmp_path: Path, parquet: Any) -> None:
     Parquet(tmp_path / "poses.parquet").close()
     assert parquet.read_table(tmp_path / "poses.parquet").num_rows == 0
 

@@ -13,9 +13,14 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture
-def read_back() -> Callable[[Path], Rows]:
-    """Reads a .rrd file: for each entity its rows, with timelines and components by name."""
+def sdk() -> None:
+    """Skips where the Rerun SDK is missing, as in an environment with NumPy 1."""
     pytest.importorskip("rerun", reason="the Rerun SDK is missing")
+
+
+@pytest.fixture
+def read_back(sdk: None) -> Callable[[Path], Rows]:
+    """Reads a .rrd file: for each entity its rows, with timelines and components by name."""
     return _read
 
 

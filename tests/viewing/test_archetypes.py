@@ -13,7 +13,7 @@ from pose_node.drawing import TRACKS
 from pose_node.poses import COCO17, Poses, Skeleton
 from pose_node.viewing import archetypes
 
-pytest.importorskip("rerun", reason="the Rerun SDK is missing")
+pytestmark = pytest.mark.usefixtures("sdk")
 
 TRIO = Skeleton("trio", ("left_hand", "right_hand", "nose"), ((0, 2),), (1, 0, 2), (0.1,) * 3)
 POSES = Poses.from_arrays(

@@ -14,7 +14,7 @@ from pose_node.viewing import destinations
 from pose_node.viewing.destinations import File, Ports, Server, Window
 from pose_node.viewing.sdk import load_rerun
 
-pytest.importorskip("rerun", reason="the Rerun SDK is missing")
+pytestmark = pytest.mark.usefixtures("sdk")
 
 
 def free_ports() -> Ports:

@@ -14,9 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy", reason="ROS 2 missing: rclpy cannot be imported")
-pytest.importorskip("rerun", reason="the Rerun SDK is missing")
-
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

@@ -15,7 +15,7 @@ from pose_node.poses import Poses, Skeleton
 from pose_node.viewing.destinations import File
 from pose_node.viewing.pose_log import PoseLog, ViewedFrame
 
-pytest.importorskip("rerun", reason="the Rerun SDK is missing")
+pytestmark = pytest.mark.usefixtures("sdk")
 
 TRIO = Skeleton("trio", ("left_hand", "right_hand", "nose"), ((0, 2),), (1, 0, 2), (0.1,) * 3)
 NOW = 1_700_000_000_123_456_789
