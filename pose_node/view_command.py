@@ -41,7 +41,7 @@ def add_view(commands: Any) -> None:
         "results",
         type=Path,
         metavar="RESULTS",
-        help="folder of a `pose-node predict` run, or its JSON Lines file",
+        help="folder of a `pose-node predict` run, or its JSON Lines or Parquet file",
     )
     parser.add_argument(
         "--live", action="store_true", help="show a running node instead of results (ROS 2)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from pose_node.prediction.frames import RecordedFrame, Recording, Selection
 from pose_node.prediction.recordings import is_live, open_recording
 from pose_node.sources import IMAGE_SUFFIXES
 
-_LINES, _SUMMARY = "poses.jsonl", "run.json"
+_LINES, _PARQUET, _SUMMARY = "poses.jsonl", "poses.parquet", "run.json"
+_END: Any = object()
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Results:
     """The results of a run.
 
     Args:
-        path: the folder of a run, or its JSON Lines file.
+        path: the folder of a run, or its JSON Lines or Parquet file.
         skeleton: of the people; by default what the run says, or else what their number of
             keypoints says.
 
@@ -51,12 +53,14 @@ class Results:
     """
 
     def __init__(self, path: Path, skeleton: Skeleton | None = None) -> None:
-        self.path = path / _LINES if path.is_dir() else path
-        if not self.path.is_file():
+        names = (_LINES, _PARQUET) if path.is_dir() else ("",)
+        found = [path / name for name in names if (path / name).is_file()]
+        if not found:
             raise SourceError(
-                f"{self.path} does not exist, expected the folder of a `pose-node predict` run "
-                "or its JSON Lines file"
+                f"{path / names[0]} does not exist, expected the folder of a `pose-node predict` "
+                "run, or its JSON Lines or Parquet file"
             )
+        self.path = found[0]
         summary = _read_summary(self.path.with_name(_SUMMARY))
         self.topics: tuple[str, ...] = tuple(summary.get("settings", {}).get("topics", ()))
         self._skeleton = skeleton or _skeleton_of(summary)
@@ -67,15 +71,19 @@ class Results:
         Raises:
             SourceError: a line is not as it should be.
         """
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    yield self._frame(json.loads(line))
-                except (ValueError, TypeError, KeyError) as error:
-                    raise SourceError(
-                        f"{self.path}, line {number} is no result of `pose-node predict`: "
-                        f"{type(error).__name__}: {error}"
-                    ) from error
+        rows = _parquet_rows(self.path) if self.path.suffix == ".parquet" else _json_rows(self.path)
+        for number in count(1):
+            try:
+                row = next(rows, _END)
+                if row is _END:
+                    return
+                found = self._frame(row)
+            except (ValueError, TypeError, KeyError) as error:
+                raise SourceError(
+                    f"{self.path}, line {number} is no result of `pose-node predict`: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+            yield found
 
     def _frame(self, line: dict[str, Any]) -> tuple[ResultFrame, Skeleton]:
         people = line["people"]
@@ -188,6 +196,22 @@ class CameraNames:
                 unique = f"{name}_{number}"
             self._names[key] = unique
         return self._names[key]
+
+
+def _json_rows(path: Path) -> Iterator[Any]:
+    with path.open("rb") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _parquet_rows(path: Path) -> Iterator[Any]:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise SourceError(f"{path} needs pyarrow: `pip install pyarrow`") from error
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=256):
+            yield from batch.to_pylist()
 
 
 def _numbers(values: Any) -> np.ndarray:

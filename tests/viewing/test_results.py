@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pose_node.errors import SourceError
 from pose_node.poses import COCO17, Poses, Skeleton
 from pose_node.prediction.frames import RecordedFrame
 from pose_node.prediction.outputs import frame_as_json
+from pose_node.prediction.parquet_output import Parquet
 from pose_node.viewing.results import CameraNames, FrameImages, ResultFrame, Results
 
 TRIO = Skeleton("trio", ("left_hand", "right_hand", "nose"), ((0, 2),), (1, 0, 2), (0.1,) * 3)
@@ -22,10 +24,14 @@ PEOPLE = Poses.from_arrays(
 )
 
 
-def make_line(poses: Poses = PEOPLE, **changes: Any) -> str:
-    values = {"source": "a.mp4", "topic": "", "index": 3, "stamp_ns": 100}
+def make_recorded(index: int = 3, **changes: Any) -> RecordedFrame:
     image = np.zeros((24, 32, 3), np.uint8)
-    return json.dumps(frame_as_json(RecordedFrame(**{**values, "image": image, **changes}), poses))
+    values = {"source": "a.mp4", "topic": "", "stamp_ns": 100, "image": image}
+    return RecordedFrame(**{**values, "index": index, **changes})
+
+
+def make_line(poses: Poses = PEOPLE, **changes: Any) -> str:
+    return json.dumps(frame_as_json(make_recorded(**changes), poses))
 
 
 def make_result(source: str | Path, index: int = 0, stamp_ns: int | None = 0) -> ResultFrame:
@@ -97,7 +103,37 @@ def test_the_topics_of_the_run(tmp_path: Path) -> None:
     assert Results(write_run(tmp_path, topics=["/a"])).topics == ("/a",)
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "{}", '{"people": 3}', make_line(Poses.empty(3))[:-1]])
+def test_parquet_holds_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is missing")
+    frames = [(make_recorded(3), PEOPLE), (make_recorded(4, stamp_ns=None), Poses.empty(3))]
+    output = Parquet(tmp_path / "poses.parquet")
+    for frame, poses in frames:
+        output.write(frame, poses)
+    output.close()
+    found = [frame for frame, _ in Results(tmp_path)]
+    lines = [json.dumps(frame_as_json(*pair)) for pair in frames]
+    expected = [frame for frame, _ in Results(write_run(tmp_path / "json", *lines))]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.poses.keypoints, other.poses.keypoints)
+        assert (one.source, one.index, one.stamp_ns) == (other.source, other.index, other.stamp_ns)
+
+
+def test_parquet_that_is_none_or_without_pyarrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is missing")
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"no parquet")
+    with pytest.raises(SourceError, match=r"a\.parquet, line 1 is no result"):
+        list(Results(path))
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(SourceError, match="pip install pyarrow"):
+        list(Results(path))
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "null", "[]", "{}", '{"people": 3}', make_line(Poses.empty(3))[:-1]]
+)
 def test_a_line_that_is_no_result(tmp_path: Path, line: str) -> None:
     with pytest.raises(SourceError, match=r"poses\.jsonl, line 2 is no result"):
         list(Results(write_run(tmp_path, make_line(), line)))
