@@ -26,9 +26,10 @@ _MOST_WIDENING = 2.0
 _SEARCH = 0.8
 _GATE = 3.0  # standard deviations
 
-# Who jumps or turns may be elsewhere than the motion model says: now and then, by this standard
-# deviation in body scales a second unseen, for up to so many seconds.
-_SUDDEN = 2.0
+# Who jumps or turns may be elsewhere than the motion model says, now and then: by a standard
+# deviation that grows by so many body scales a second unseen, and ends with so many seconds; after
+# longer, the motion model itself is unsure enough.
+_SUDDEN = 6.0
 _SUDDEN_SECONDS = 0.3
 _SUDDEN_SHARE = 0.2
 
@@ -98,7 +99,8 @@ def compare(tracks: Tracks, people: Detections, sigmas: np.ndarray) -> Compariso
     area = tracks.scale[:, None] * people.scales
     noise = MEASUREMENT**2 * area
     expected = np.minimum(tracks.covariance[:, 0, None], _SEARCH**2 * area) + noise
-    sudden = (_SUDDEN * np.minimum(tracks.unseen, _SUDDEN_SECONDS))[:, None] ** 2 * area
+    sudden = _SUDDEN * tracks.unseen * np.exp(-tracks.unseen / _SUDDEN_SECONDS)
+    sudden = sudden[:, None] ** 2 * area
     place, ease = _places((moved**2).sum(axis=-1), expected, expected + sudden, area)
 
     aligned = moved * (1 - noise / (expected + sudden))[..., None]
@@ -127,7 +129,7 @@ def _places(
     """
 
     def density(variance: np.ndarray) -> np.ndarray:
-        sharpness = np.sqrt(_PLACE * area / (_PLACE * area + variance))
+        sharpness = _PLACE * area / (_PLACE * area + variance)
         return np.asarray(np.exp(-squared / (2 * variance)) * sharpness)
 
     place = density(expected) + _SUDDEN_SHARE * density(sudden)
