@@ -2,6 +2,7 @@
 
 from pose_node.tracking.settings import RANGES, TrackerSettings
 from pose_node.tracking.tracker import (
+    MAX_ID,
     REORDER_SECONDS,
     PoseTracker,
     Track,
@@ -10,6 +11,7 @@ from pose_node.tracking.tracker import (
 )
 
 __all__ = [
+    "MAX_ID",
     "RANGES",
     "REORDER_SECONDS",
     "PoseTracker",

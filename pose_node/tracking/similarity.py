@@ -156,10 +156,10 @@ def _shared_area(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def doubles(people: Detections, others: Detections, sigmas: np.ndarray) -> np.ndarray:
-    """(N,) whether each person is one of the others once more: all keypoints in the same place, or
-    a weak box inside theirs."""
-    if not len(people) or not len(others):
-        return np.zeros(len(people), bool)
+    """(N, M) whether each person is each of the others once more.
+
+    That is: all keypoints in the same place, or a much weaker box inside theirs.
+    """
     area = people.scales[:, None] * others.scales
     away = people.points[:, None] - others.points[None]
     weights = people.point_scores[:, None] * others.point_scores
@@ -169,7 +169,7 @@ def doubles(people: Detections, others: Detections, sigmas: np.ndarray) -> np.nd
     shared = _shared_area(people.boxes[:, None], others.boxes[None])
     inside = shared > _INSIDE * people.scales[:, None] ** 2
     weaker = people.scores[:, None] < _MUCH_WEAKER * others.scores
-    return np.asarray(((alike > _ALIKE) | (inside & weaker)).any(axis=1))
+    return np.asarray((alike > _ALIKE) | (inside & weaker))
 
 
 def assign(

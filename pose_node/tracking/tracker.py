@@ -174,7 +174,7 @@ class PoseTracker:
         free = (tracks.ids >= 0) & (tracks.unseen <= WEAK_SECONDS)
         free[pairs[0]] = False
         weak = ~strong & (people.scores > settings.low_score)
-        weak &= ~doubles(people, people.select(rows >= 0), self._sigmas)
+        weak &= ~doubles(people, people.select(rows >= 0), self._sigmas).any(axis=1)
         grid = np.ix_(free, weak)
         pairs = assign(compared.similar[grid], compared.likely[grid], settings.weak_match_threshold)
         rows[np.flatnonzero(weak)[pairs[1]]] = np.flatnonzero(free)[pairs[0]]
@@ -183,7 +183,10 @@ class PoseTracker:
     def _start(self, people: Detections, rows: np.ndarray) -> np.ndarray:
         """Start tracks for confident people that continue none; returns the rows of all."""
         new = (rows < 0) & (people.scores > self.settings.new_track_score)
-        new &= ~doubles(people, people.select(rows >= 0), self._sigmas)
+        # Of two new people who are the same, the better one starts a track.
+        rank = np.where(rows >= 0, np.inf, np.where(new, people.scores, -np.inf))
+        better = rank[None, :] > rank[:, None]
+        new &= ~(doubles(people, people, self._sigmas) & better).any(axis=1)
         rows = rows.copy()
         rows[new] = len(self._tracks) + np.arange(np.count_nonzero(new))
         started = Tracks.starting(people.select(new))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pose_node import COCO17, Poses
 from pose_node.tracking import (
+    MAX_ID,
     REORDER_SECONDS,
     PoseTracker,
     TrackerSettings,
@@ -164,6 +165,64 @@ def test_ids_begin_where_they_are_told() -> None:
     assert tracker.update(*one(0)).ids.tolist() == [40]
     with pytest.raises(ValueError, match="first_id must be 0 to 2147483647, got -1"):
         PoseTracker(COCO17, first_id=-1)
+
+
+def test_ids_end_before_they_would_not_fit_the_message() -> None:
+    settings = TrackerSettings(confirm_hits=1, confirm_seconds=0)
+    tracker = PoseTracker(COCO17, settings, first_id=MAX_ID)
+    assert tracker.update(*one(0)).ids.tolist() == [MAX_ID]
+    tracker.reset()
+    assert tracker.update(*one(1)).ids.tolist() == [-1]
+
+
+def test_a_move_that_nobody_expected_keeps_the_id() -> None:
+    """Further than people move; a new track begins, and gets the id of the one that was lost."""
+    tracker = PoseTracker(COCO17)
+    for i in range(10):
+        tracker.update(*one(0.1 * i))
+    ids = [int(tracker.update(*one(1.0 + 0.1 * i, 290)).ids[0]) for i in range(4)]
+    assert set(ids) <= {-1, 1}
+    assert ids[-1] == 1
+    assert [track.track_id for track in tracker.tracks] == [1]
+
+
+def test_a_slice_of_a_person_starts_no_track() -> None:
+    tracker = PoseTracker(COCO17)
+    for i in range(6):
+        person, stamp = one(0.1 * i)
+        points = person.keypoints.copy()
+        points[..., :2] += 40
+        inner = np.array([[110, 200, 170, 370]])
+        both = Poses.from_arrays(
+            np.concatenate((person.boxes_xyxy, inner)),
+            [0.9, 0.4],
+            np.concatenate((person.keypoints, points)),
+        )
+        ids = tracker.update(both, stamp).ids.tolist()
+    assert ids == [1, -1]
+
+
+def test_what_is_no_number_does_no_harm() -> None:
+    tracker = PoseTracker(COCO17)
+    for i in range(6):
+        person, stamp = one(0.1 * i)
+        if i == 3:
+            person.keypoints[0, :9] = np.nan
+            person.keypoints[0, 9:, 0] = np.inf
+        ids = tracker.update(person, stamp).ids.tolist()
+    assert ids == [1]
+
+
+def test_tracks_tell_where_people_are() -> None:
+    tracker = PoseTracker(COCO17)
+    for i in range(6):
+        tracker.update(*one(0.1 * i, 100 + 5 * i))
+    tracker.update(Poses.empty(17), round(0.6e9))
+    (track,) = tracker.tracks
+    assert track.state is TrackState.LOST
+    assert track.age_s == pytest.approx(0.6)
+    assert track.unseen_s == pytest.approx(0.1)
+    assert track.box_xyxy == pytest.approx((130, 100, 210, 380), abs=3)
 
 
 def test_another_skeleton_is_refused() -> None:
