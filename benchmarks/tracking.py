@@ -4,7 +4,8 @@
 
 Scenes with known identities come from tests/tracking/scenes.py and are judged by motmetrics.
 Results of `pose-node predict VIDEO --save jsonl --score-threshold 0.1` have no known identities: of
-those the ids that lasted for half a second are counted, for whoever watches the video.
+those the ids that lasted for half a second are counted, for whoever watches the video, in all
+images and in every third. Last comes the processor time that 20 people take.
 
 The peers are those of the package `trackers` (Apache-2.0), with thresholds like ours; without it
 only our tracker is measured: `pip install trackers supervision motmetrics`.
@@ -27,9 +28,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pose_node.camera_model import CameraModel
+from pose_node.depth import lift
 from pose_node.poses import COCO17, Poses
+from pose_node.smoothing import PoseSmoother
 from pose_node.tracking import PoseTracker, TrackerSettings
-from tests.tracking.scenes import Observed, Person, crossing, crowd, observe
+from tests.tracking.scenes import Observed, Person, crossing, crowd, jump, observe
 
 Update = Callable[[Poses, int], np.ndarray]
 """People and stamp to the ids of the people, -1 for none."""
@@ -45,8 +49,8 @@ def main() -> int:
     options = parser.parse_args()
     print("| scene | rate | tracker | IDF1 | switches | fragments | ms an image |")
     print("|---|---|---|---|---|---|---|")
-    for name, people, seconds in (("crossing", crossing, 45.0), ("crowd of 30", _crowd, 20.0)):
-        for rate in (10.0, 30.0):
+    for name, people, seconds in SCENES:
+        for rate in (2.0, 10.0, 30.0):
             scenes = [
                 observe(people(seed), seconds, rate, missed=0.1, seed=seed)
                 for seed in range(options.seeds)
@@ -54,12 +58,26 @@ def main() -> int:
             for tracker, make in _trackers(rate).items():
                 _print_scenes(name, rate, tracker, [_judge(scene, make()) for scene in scenes])
     for path in options.results:
-        _print_results(path)
+        for every in (1, 3):
+            _print_results(path, every)
+    _print_times()
     return 0
 
 
 def _crowd(seed: int) -> list[Person]:
     return crowd(30, seed)
+
+
+def _jumpers(_seed: int) -> list[Person]:
+    """Four children who jump on the spot, in and out of step."""
+    return [Person(jump(i - 1.5, 4 + 0.5 * i, 0.5 + 0.05 * i), height=0.7) for i in range(4)]
+
+
+SCENES: tuple[tuple[str, Callable[[int], list[Person]], float], ...] = (
+    ("crossing", crossing, 45.0),
+    ("crowd of 30", _crowd, 20.0),
+    ("jumping", _jumpers, 20.0),
+)
 
 
 def _trackers(rate: float) -> dict[str, Callable[[], Update]]:
@@ -68,7 +86,7 @@ def _trackers(rate: float) -> dict[str, Callable[[], Update]]:
         import trackers
     except ImportError:
         return found
-    lost = int(TrackerSettings.lost_seconds * rate)
+    lost = int(TrackerSettings.lost_seconds * 30)  # in frames of 30 Hz, whatever the rate
     scores = {"track_activation_threshold": 0.3, "high_conf_det_threshold": 0.3}
     common = {"frame_rate": rate, "lost_track_buffer": lost, **scores}
     found["ByteTrack"] = lambda: _peer(trackers.ByteTrackTracker(**common))
@@ -124,9 +142,9 @@ def _print_scenes(name: str, rate: float, tracker: str, rows: list[tuple[float, 
     )
 
 
-def _print_results(path: Path) -> None:
+def _print_results(path: Path, every: int) -> None:
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    frames = [line for line in lines if "people" in line]
+    frames = [line for line in lines if "people" in line][::every]
     stamps = [int(frame["stamp_ns"]) for frame in frames]
     rate = (len(stamps) - 1) / ((stamps[-1] - stamps[0]) / 1e9)
     for tracker, make in _trackers(rate).items():
@@ -136,6 +154,34 @@ def _print_results(path: Path) -> None:
             seen.update(int(track) for track in ids if track >= 0)
         lasting = sum(count / rate >= LASTING_SECONDS for count in seen.values())
         print(f"{path.stem}, {rate:.1f} Hz, {tracker}: {len(seen)} ids, {lasting} of them lasting")
+
+
+def _print_times() -> None:
+    """Processor time of one core for 20 people an image: tracking, smoothing, 3D."""
+    scene = observe(crowd(20, 1), 10, 30, missed=0, seed=1)
+    tracker, smoother = PoseTracker(COCO17), PoseSmoother()
+    camera = CameraModel.from_calibration(
+        width=1920,
+        height=1080,
+        k=[1200, 0, 960, 0, 1200, 540, 0, 0, 1],
+        d=[0.1, -0.2, 0, 0, 0.05],
+        distortion_model="plumb_bob",
+    )
+    depth = np.random.default_rng(0).uniform(8, 8.05, (1080, 1920)).astype(np.float32)
+    times = []
+    for image in scene:
+        ticks = [time.thread_time()]
+        poses = tracker.update(image.poses, image.stamp_ns)
+        ticks.append(time.thread_time())
+        poses = smoother.update(poses, image.stamp_ns)
+        ticks.append(time.thread_time())
+        lift(poses, depth, camera)
+        ticks.append(time.thread_time())
+        times.append(np.diff(ticks))
+    middle = 1e3 * np.median(times, axis=0)
+    people = statistics.mean(len(image.poses) for image in scene)
+    print(f"{people:.1f} people: tracking {middle[0]:.2f} ms, smoothing {middle[1]:.2f}", end="")
+    print(f", 3D {middle[2]:.2f}, together {1e3 * np.median(np.sum(times, axis=1)):.2f}")
 
 
 def _poses(people: list[dict[str, Any]]) -> Poses:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from pose_node import Poses
 
@@ -209,33 +208,3 @@ def crowd(count: int = 30, seed: int = 0) -> list[Person]:
         )
         for _ in range(count)
     ]
-
-
-def identity_f1(pairs: list[tuple[np.ndarray, np.ndarray]], *, missing: int = 0) -> float:
-    """IDF1 (Ristani et al. 2016) of ids that are given to known people.
-
-    Args:
-        pairs: of each image, (N,) true people (-1: none) and (N,) ids (-1: none) of the same rows.
-        missing: true people who were not found at all, in sum, to be counted as well.
-    """
-    true = np.concatenate([people for people, _ in pairs])
-    given = np.concatenate([ids for _, ids in pairs])
-    both = (true >= 0) & (given >= 0)
-    people, rows = np.unique(true[both], return_inverse=True)
-    ids, columns = np.unique(given[both], return_inverse=True)
-    together = np.zeros((len(people), len(ids)))
-    np.add.at(together, (rows, columns), 1)
-    right = together[linear_sum_assignment(together, maximize=True)].sum()
-    return float(2 * right / (np.sum(true >= 0) + missing + np.sum(given >= 0)))
-
-
-def switches(pairs: list[tuple[np.ndarray, np.ndarray]]) -> int:
-    """How often a person got another id than the one they had."""
-    last: dict[int, int] = {}
-    count = 0
-    for people, ids in pairs:
-        for person, track in zip(people.tolist(), ids.tolist(), strict=True):
-            if person >= 0 and track >= 0:
-                count += last.get(person, track) != track
-                last[person] = track
-    return count
