@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,12 +28,13 @@ from pose_node.msg import SkeletonInfo
 from pose_node.pipeline import Found, PosePipeline
 from pose_node.process_settings import release_memory
 from pose_node.ros import messages, start_up
-from pose_node.ros.adapters import Adapters, check_adapters
+from pose_node.ros.adapters import check_adapters
 from pose_node.ros.camera_topics import ArrivedImage, CameraTopics
-from pose_node.ros.depth_topics import DepthTopics, check_target_frame
+from pose_node.ros.depth_topics import check_target_frame
 from pose_node.ros.diagnostics import NodeReport, to_diagnostics
 from pose_node.ros.loading import LoadPipeline, load_pipeline
 from pose_node.ros.mailbox import Mailbox
+from pose_node.ros.node_topics import NodeTopics
 from pose_node.ros.parameters import NodeParameters
 from pose_node.ros.statistics import StageStatistics
 from pose_node.ros.throttle import Throttle
@@ -83,9 +83,7 @@ class PoseNode(LifecycleNode):
         self._device_thread: ThreadPoolExecutor | None = None
         self._pipeline: PosePipeline | None = None
         self._first_id = 1
-        self._cameras: dict[str, CameraTopics] = {}
-        self._depths: dict[str, DepthTopics] = {}
-        self._adapters: dict[str, Adapters] = {}
+        self._topics = NodeTopics(self)
         self._mailbox: Mailbox[ArrivedImage] | None = None
         self._worker: Worker[ArrivedImage] | None = None
         self._stages = StageStatistics()
@@ -121,7 +119,7 @@ class PoseNode(LifecycleNode):
             self._check_packages()
             self._pipeline = self._device_thread.submit(self._load, self.parameters).result()
             self._pipeline.first_id = self._first_id
-            self._make_topics()
+            self._topics.create(self.parameters)
         except (PoseNodeError, ValueError) as error:
             self.get_logger().error(f"cannot configure: {error}")
             self._free()
@@ -134,7 +132,7 @@ class PoseNode(LifecycleNode):
         self._skeleton_info.publish(messages.to_skeleton_info(engine.skeleton, now))
         self.get_logger().info(
             f"{engine.model_name} on {engine.device} ({engine.device_description}), listening to "
-            f"{', '.join(camera.topic for camera in self._cameras.values())} once active"
+            f"{', '.join(camera.topic for camera in self._topics.cameras.values())} once active"
         )
         return True
 
@@ -142,21 +140,6 @@ class PoseNode(LifecycleNode):
         """Raises ValueError if a parameter asks for a package that is not there."""
         check_target_frame(self.parameters.target_frame)
         check_adapters(self.parameters.adapter_names(), self.parameters.cameras)
-
-    def _make_topics(self) -> None:
-        parameters, warn = self.parameters, self.get_logger().warning
-        for name in parameters.cameras:
-            self._cameras[name] = CameraTopics(
-                *(self, name, parameters.image_transport, warn),
-                unsmoothed=parameters.publish_unsmoothed,
-            )
-            if parameters.depth:
-                self._depths[name] = DepthTopics(
-                    *(self, name, parameters.depth_transport, warn),
-                    target_frame=parameters.target_frame,
-                )
-            if adapters := parameters.adapter_names():
-                self._adapters[name] = Adapters(self, name, adapters)
 
     @_with_reason
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -176,10 +159,7 @@ class PoseNode(LifecycleNode):
             fail=self._fail,
             thread=self._device_thread,
         )
-        for depth in self._depths.values():
-            depth.subscribe(lambda: self.parameters.max_image_pixels)
-        for camera in self._cameras.values():
-            camera.subscribe(self._on_image, lambda: self.parameters.max_image_pixels)
+        self._topics.subscribe(self._on_image, lambda: self.parameters.max_image_pixels)
         self._active = True
         self._start_up_timer.reset()
         return super().on_activate(state)
@@ -216,10 +196,7 @@ class PoseNode(LifecycleNode):
     def _stop(self) -> None:
         self._active = False
         self._start_up_timer.cancel()
-        for camera in self._cameras.values():
-            camera.unsubscribe()
-        for depth in self._depths.values():
-            depth.unsubscribe()
+        self._topics.unsubscribe()
         worker, self._worker, self._mailbox = self._worker, None, None
         if worker is not None:
             worker.stop()
@@ -229,13 +206,7 @@ class PoseNode(LifecycleNode):
 
     def _free(self) -> None:
         self._stop()
-        for camera in self._cameras.values():
-            camera.destroy()
-        for depth in self._depths.values():
-            depth.destroy()
-        for adapters in self._adapters.values():
-            adapters.destroy()
-        self._cameras, self._depths, self._adapters = {}, {}, {}
+        self._topics.destroy()
         self._pipeline = None
         if self._device_thread is not None:
             self._device_thread.shutdown()
@@ -261,40 +232,12 @@ class PoseNode(LifecycleNode):
     def _deliver(self, arrived: ArrivedImage, found: Found, turn: float) -> None:
         """In the worker's thread: publish the people of one image."""
         assert self._pipeline is not None
-        camera, parameters = self._cameras[arrived.camera], self.parameters
-        seen = (arrived.header, found.frame, found.poses, self._pipeline.engine.skeleton)
-        started = time.monotonic()
-        camera.publish(*seen, unsmoothed=found.unsmoothed)
-        published = time.monotonic()
-        camera.statistics.published((turn - arrived.arrived) * 1e3, self._age_ms(arrived))
-        own = {"publish": published - started}
-        if self._depths or self._adapters:
-            self._deliver_in_space(arrived, found)
-            own["depth"] = time.monotonic() - published
-        drawn = time.monotonic()
-        camera.publish_annotated(
-            *seen,
-            keypoint_threshold=parameters.draw_keypoint_threshold,
-            jpeg_quality=parameters.annotated_jpeg_quality,
-        )
-        own["annotate"] = time.monotonic() - drawn
-        self._stages.worked({**self._pipeline.stage_times, **own})
-
-    def _deliver_in_space(self, arrived: ArrivedImage, found: Found) -> None:
-        """In the worker's thread: what goes beyond the image, as far as it is switched on."""
-        assert self._pipeline is not None
         skeleton = self._pipeline.engine.skeleton
-        depth, adapters = self._depths.get(arrived.camera), self._adapters.get(arrived.camera)
-        in_space = None
-        if depth is not None:
-            in_space = depth.deliver(
-                # Where the depth image shows them: smoothed keypoints trail behind.
-                *(arrived.header, found.frame, found.unsmoothed, skeleton),
-                options=self.parameters.depth_options(),
-                always=adapters is not None and adapters.wants_space,
-            )
-        if adapters is not None:
-            adapters.publish(arrived.header, found.frame, found.poses, skeleton, in_space)
+        seconds = self._topics.publish(arrived, found, skeleton)
+        statistics = self._topics.cameras[arrived.camera].statistics
+        statistics.published((turn - arrived.arrived) * 1e3, self._age_ms(arrived))
+        more = self._topics.publish_more(arrived, found, skeleton, self.parameters)
+        self._stages.worked({**self._pipeline.stage_times, "publish": seconds, **more})
 
     def _age_ms(self, arrived: ArrivedImage) -> float:
         """Milliseconds since the image was taken, by the node's clock (which may be simulated).
@@ -305,7 +248,7 @@ class PoseNode(LifecycleNode):
         return (self.get_clock().now().nanoseconds - stamp) / 1e6 if stamp else math.nan
 
     def _refuse(self, camera: str, error: ImageError) -> None:
-        topics = self._cameras[camera]
+        topics = self._topics.cameras[camera]
         topics.statistics.refused(error.kind, str(error))
         if self._throttle.lets_through(camera, error.kind):
             self.get_logger().error(f"image on {topics.topic} refused: {error}")
@@ -364,13 +307,8 @@ class PoseNode(LifecycleNode):
     def _check_start_up(self) -> None:
         """Once, some seconds after activation: say why no images come."""
         self._start_up_timer.cancel()
-        for camera in self._cameras.values():
-            reason = camera.explain_silence()
-            if reason is not None:
-                self.get_logger().warning(reason)
-        for depth in self._depths.values():
-            for reason in depth.explain_silence():
-                self.get_logger().warning(reason)
+        for reason in self._topics.explain_silence():
+            self.get_logger().warning(reason)
 
     def _publish_diagnostics(self) -> None:
         engine = self._pipeline.engine if self._pipeline is not None else None
@@ -391,8 +329,8 @@ class PoseNode(LifecycleNode):
             self.get_clock().now().to_msg(),
             self.get_fully_qualified_name(),
             report,
-            {camera.topic: camera.statistics.report() for camera in self._cameras.values()},
-            {depth.topic: depth.statistics.report() for depth in self._depths.values()},
+            {camera.topic: camera.statistics.report() for camera in self._topics.cameras.values()},
+            {depth.topic: depth.statistics.report() for depth in self._topics.depths.values()},
         )
         self._diagnostics.publish(message)
 
