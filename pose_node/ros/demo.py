@@ -191,7 +191,8 @@ def _play(source: str, options: argparse.Namespace) -> Record:
 
 
 def _start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "pose_node.ros.entry", name, *arguments])
+    command = [sys.executable, "-m", "pose_node.ros.entry", name, *arguments]
+    return subprocess.Popen(command)  # noqa: S603 - this package's own programs, without a shell
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:

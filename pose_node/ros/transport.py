@@ -27,7 +27,7 @@ _USER_PROFILES = ("DEFAULT_FASTDDS_PROFILES.xml", "DEFAULT_FASTRTPS_PROFILES.xml
 _FAST_DDS = ("", "rmw_fastrtps_cpp", "rmw_fastrtps_dynamic_cpp")
 _DISTRIBUTIONS_WITH_FAST_DDS_2 = ("humble", "iron", "jazzy")
 
-_SHARED_MEMORY = Path("/dev/shm")
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only asked how much is free
 _MEBIBYTE = 1 << 20
 _FULL_SEGMENT = 64 * _MEBIBYTE
 # Two processes with a segment each, and some air.

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def test_fetch_puts_the_checked_file_in_its_place(server: Any) -> None:
     path = fetch_model("tiny")
     assert path == cached_model_path("tiny")
     assert path.read_bytes() == WEIGHTS
-    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+    assert path.stat().st_mode & 0o777 == 0o644 & ~_umask()
     assert sorted(p.name for p in path.parent.iterdir()) == [".tiny.pt.lock", "tiny.pt"]
     assert checked_model_path("tiny") == path
 
@@ -316,3 +317,78 @@ def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
+
+
+# --- Who may write ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lax_umask() -> Iterator[None]:
+    """Files are made writable by everybody, as far as their maker does not say otherwise."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def test_nobody_else_may_write_to_the_cache(server: Any, lax_umask: None, cache: Path) -> None:
+    fetch_model("tiny")
+    fetch_model("unchecked", trust_first_download=True)
+    made = list(cache.rglob("*"))
+    assert {path.name for path in made if path.is_file()} == {
+        *("tiny.pt", "unchecked.pt", "unchecked.pt.sha256"),
+        *(".tiny.pt.lock", ".unchecked.pt.lock"),
+    }
+    for path in (cache, *made):
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
+
+
+def test_part_of_a_download_is_ours_alone(server: Any, lax_umask: None, cache: Path) -> None:
+    server.cut_after = 1000
+    with pytest.raises(FetchError, match="cut after"):
+        fetch_model("tiny")
+    for name in ("tiny.pt.partial", "tiny.pt.partial.version"):
+        assert (cache / "models" / name).stat().st_mode & 0o777 == 0o644
+
+
+def test_base_folder_is_private(server: Any, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = cache / "of_its_own"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(base))
+    fetch_model("tiny")
+    assert base.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("folder", ["", "models"])
+def test_cache_that_anybody_may_write_to(server: Any, cache: Path, folder: str) -> None:
+    fetch_model("tiny")
+    (cache / folder).chmod(0o777)
+    with pytest.raises(CheckpointError, match=f"chmod o-w {cache / folder}`"):
+        resolve_model("tiny")
+    (cache / "models/tiny.pt").unlink()
+    with pytest.raises(FetchError, match=f"chmod o-w {cache / folder}`"):
+        fetch_model("tiny")
+    (cache / folder).chmod(0o775)  # a group may: it is often of one user
+    assert resolve_model(fetch_model("tiny")).name == "tiny.pt"
+
+
+@pytest.mark.parametrize(
+    ("user", "owner", "good"),
+    [(1000, 1000, True), (1000, 0, True), (1000, 1001, False), (0, 1001, True)],
+)
+def test_cache_of_another_user(
+    server: Any, monkeypatch: pytest.MonkeyPatch, user: int, owner: int, good: bool
+) -> None:
+    fetch_model("tiny")
+    stat_of = Path.stat
+
+    def owned(path: Path, **options: Any) -> Any:
+        found = list(stat_of(path, **options))
+        found[4] = owner
+        return os.stat_result(found)
+
+    monkeypatch.setattr(os, "getuid", lambda: user)
+    monkeypatch.setattr(Path, "stat", owned)
+    if good:
+        assert resolve_model("tiny").name == "tiny.pt"
+        return
+    with pytest.raises(CheckpointError, match=r"another user \(number 1001, we are 1000\)"):
+        resolve_model("tiny")
