@@ -5,12 +5,11 @@ The same pipeline serves the node, a video or a folder of images.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from pose_node.poses import Frame, Poses
+from pose_node.poses import Frame, Poses, Skeleton
 from pose_node.smoothing import PoseSmoother, SmoothingSettings
 from pose_node.tracking import PoseTracker, TrackerSettings, publishable
 
@@ -30,6 +29,70 @@ class Found(NamedTuple):
     frame: Frame
     poses: Poses
     unsmoothed: Poses
+
+
+class PersonFollower:
+    """Follows the people of one camera: ids that last and, if asked for, smoothed keypoints.
+
+    Args:
+        skeleton: of the people.
+        tracking: how to follow them.
+        smoothing: how to smooth the keypoints of people with ids; None leaves them.
+        score_threshold: people scored at or below are dropped, unless they continue a track; those
+            too weak to start a track (`TrackerSettings.new_track_score`) are dropped, too, as they
+            would go without an id for ever.
+        first_id: the id of the first track.
+
+    Attributes:
+        tracking, smoothing, score_threshold: as given; may be set between calls.
+    """
+
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        tracking: TrackerSettings,
+        smoothing: SmoothingSettings | None = None,
+        *,
+        score_threshold: float,
+        first_id: int = 1,
+    ) -> None:
+        self.tracking = tracking
+        self.smoothing = smoothing
+        self.score_threshold = score_threshold
+        self._tracker = PoseTracker(skeleton, tracking, first_id=first_id)
+        self._smoother: PoseSmoother | None = None
+
+    @property
+    def next_id(self) -> int:
+        """An id that no track has had."""
+        return self._tracker.next_id
+
+    def update(self, poses: Poses, stamp_ns: int) -> tuple[Poses, Poses]:
+        """Take the people of the next image, found down to `lowest_score`.
+
+        Returns:
+            The people to show, and the same people where the network found them.
+        """
+        self._tracker.settings = self.tracking
+        least = max(self.score_threshold, self.tracking.new_track_score)
+        followed = publishable(self._tracker.update(poses, stamp_ns), least)
+        if self.smoothing is None:
+            self._smoother = None
+            return followed, followed
+        if self._smoother is None:
+            self._smoother = PoseSmoother()
+        self._smoother.settings = self.smoothing
+        return self._smoother.update(followed, stamp_ns), followed
+
+    def forget(self) -> None:
+        """Forget everybody: the next image has nothing to do with the last."""
+        self._tracker.reset()
+        self._smoother = None
+
+
+def lowest_score(score_threshold: float, tracking: TrackerSettings | None) -> float:
+    """The score that an engine must go down to: tracking makes use of weak people, too."""
+    return min(score_threshold, tracking.low_score) if tracking else score_threshold
 
 
 class PosePipeline:
@@ -63,8 +126,7 @@ class PosePipeline:
         self.smoothing = smoothing
         self.stage_times: dict[str, float] = {}
         self.first_id = 1
-        self._trackers: dict[str, PoseTracker] = {}
-        self._smoothers: dict[str, PoseSmoother] = {}
+        self._followers: dict[str, PersonFollower] = {}
 
     def __call__(self, frames: Sequence[Frame]) -> list[Found]:
         """Find the people in each frame.
@@ -81,8 +143,7 @@ class PosePipeline:
         """
         tracking = self.tracking
         threshold = self.score_threshold
-        # The tracker makes use of weak people, too.
-        self.engine.score_threshold = min(threshold, tracking.low_score) if tracking else threshold
+        self.engine.score_threshold = lowest_score(threshold, tracking)
         people = self.engine(
             [frame.image for frame in frames],
             channel_order=[frame.channel_order for frame in frames],
@@ -92,10 +153,9 @@ class PosePipeline:
             self.forget()
             return [Found(frame, poses, poses) for frame, poses in zip(frames, people, strict=True)]
         started = time.perf_counter()
-        followed = list(map(self._follow, frames, people, itertools.repeat(tracking)))
         found = [
-            Found(frame, self._smooth(frame, poses), poses)
-            for frame, poses in zip(frames, followed, strict=True)
+            Found(frame, *self._follower(frame.camera, tracking).update(poses, _time(frame)))
+            for frame, poses in zip(frames, people, strict=True)
         ]
         self.stage_times["track"] = time.perf_counter() - started
         return found
@@ -103,33 +163,26 @@ class PosePipeline:
     @property
     def next_id(self) -> int:
         """An id that no track of any camera has had."""
-        return max((tracker.next_id for tracker in self._trackers.values()), default=self.first_id)
+        return max((each.next_id for each in self._followers.values()), default=self.first_id)
 
     def forget(self) -> None:
         """Forget everybody who was followed: the next frames have nothing to do with the last."""
-        for tracker in self._trackers.values():
-            tracker.reset()
-        self._smoothers.clear()
+        for follower in self._followers.values():
+            follower.forget()
 
-    def _follow(self, frame: Frame, poses: Poses, settings: TrackerSettings) -> Poses:
-        tracker = self._trackers.get(frame.camera)
-        if tracker is None:
-            tracker = self._trackers[frame.camera] = PoseTracker(
-                self.engine.skeleton, settings, first_id=self.first_id
+    def _follower(self, camera: str, tracking: TrackerSettings) -> PersonFollower:
+        """Of a camera, with the settings of now."""
+        follower = self._followers.get(camera)
+        if follower is None:
+            follower = self._followers[camera] = PersonFollower(
+                self.engine.skeleton,
+                tracking,
+                score_threshold=self.score_threshold,
+                first_id=self.first_id,
             )
-        tracker.settings = settings
-        # Whoever is too weak to start a track would go without an id for ever.
-        least = max(self.score_threshold, settings.new_track_score)
-        return publishable(tracker.update(poses, _time(frame)), least)
-
-    def _smooth(self, frame: Frame, poses: Poses) -> Poses:
-        settings = self.smoothing
-        if settings is None:
-            self._smoothers.pop(frame.camera, None)
-            return poses
-        smoother = self._smoothers.setdefault(frame.camera, PoseSmoother())
-        smoother.settings = settings
-        return smoother.update(poses, _time(frame))
+        follower.tracking, follower.smoothing = tracking, self.smoothing
+        follower.score_threshold = self.score_threshold
+        return follower
 
 
 def _time(frame: Frame) -> int:
