@@ -65,8 +65,8 @@ class FrameSource:
 
     Attributes:
         name: the source as it was given.
-        kind: "video" (a file), "live" (a webcam or stream, whose frames come in their own time) or
-            "images".
+        kind: "video" (a file, here or on a web server), "live" (a webcam or stream, whose frames
+            come in their own time) or "images".
         fps: frames per second that the source claims; None if it does not say, and for images.
         frame_count: frames in one pass as far as the source knows; None for live sources.
     """
@@ -151,11 +151,9 @@ class FrameSource:
             capture.open(self.name)
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # some versions have it off by default
         turned = _is_upside_down(capture)
-        frame = 0
+        frame, timestamp_s = 0, -math.inf
         while capture.grab():
-            timestamp_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            if not (math.isfinite(timestamp_s) and timestamp_s >= 0):
-                timestamp_s = frame / (self.fps or 30)
+            timestamp_s = self._timestamp(capture, frame, timestamp_s)
             chosen = self._settings.choose is None or self._settings.choose(frame, timestamp_s)
             if chosen is None:
                 return
@@ -177,6 +175,14 @@ class FrameSource:
                     f"{self.name} ended after {frame} of {self.frame_count} frames, it may be "
                     "damaged"
                 )
+
+    def _timestamp(self, capture: cv2.VideoCapture, frame: int, previous_s: float) -> float:
+        """The time of the frame that was grabbed last, seconds."""
+        found = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if math.isfinite(found) and (found > 0 or (found == 0 and frame == 0)):
+            return found
+        # OpenCV 4.6 says 0 for the last frames, which the decoder held back to put them in order.
+        return previous_s + 1 / (self.fps or 30) if frame else 0.0
 
 
 def open_source(
@@ -209,7 +215,10 @@ def open_source(
     if text.isdecimal() or text.startswith("/dev/video"):
         return FrameSource(text, "live", settings, capture=_open_webcam(text, size, fps))
     if "://" in text:
-        return FrameSource(text, "live", settings, capture=_open_video(text, "stream"))
+        capture = _open_video(text, "stream")
+        # What knows its length is a file on a server: it waits to be read, and has an end.
+        stored = _positive(capture.get(cv2.CAP_PROP_FRAME_COUNT), 1e9) is not None
+        return FrameSource(text, "video" if stored else "live", settings, capture=capture)
     if Path(text).is_file() and not _is_image(Path(text)):
         return FrameSource(text, "video", settings, capture=_open_video(text, "file"))
     return FrameSource(text, "images", settings, paths=find_images(text))
@@ -223,7 +232,10 @@ def find_images(text: str) -> tuple[Path, ...]:
     """
     path = Path(text)
     if path.is_dir():
-        paths = sorted(file for file in path.iterdir() if _is_image(file))
+        try:
+            paths = sorted(file for file in path.iterdir() if _is_image(file))
+        except OSError as error:
+            raise SourceError(f"folder {text} cannot be read: {error.strerror}") from error
         return _some(paths, f"folder {text}")
     if _is_image(path):
         return (path,)

@@ -296,3 +296,45 @@ def test_times_of_a_gif_are_its_own(tmp_path: Path) -> None:
     with open_source(str(path)) as source:
         times = [frame.timestamp_s for frame in source]
     assert times == pytest.approx([0, 0.1, 0.4])
+
+
+def test_the_last_frames_of_a_video_have_times_too(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV 4.6 says 0 for the frames that the decoder gives only at the end."""
+
+    class Forgetful:
+        def __init__(self, path: str) -> None:
+            self._capture = cv2.VideoCapture(path)
+            self._grabbed = 0
+
+        def grab(self) -> bool:
+            self._grabbed += 1
+            return self._capture.grab()
+
+        def get(self, what: int) -> float:
+            known = what != cv2.CAP_PROP_POS_MSEC or self._grabbed < FRAMES - 1
+            return self._capture.get(what) if known else 0.0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._capture, name)
+
+    monkeypatch.setattr(sources, "_open_video", lambda text, what: Forgetful(text))
+    with open_source(str(video)) as source:
+        times = [frame.timestamp_s for frame in source]
+    assert times == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+
+
+def test_a_file_on_a_web_server_is_read_to_its_end(video: Path) -> None:
+    with open_source(f"file://{video}") as source:
+        assert (source.kind, source.frame_count) == ("video", FRAMES)
+        assert len(list(source)) == FRAMES
+
+
+def test_a_folder_that_may_not_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(SourceError, match=r"cannot be read: Permission denied"):
+        open_source(str(folder))

@@ -24,8 +24,17 @@ def expand(text: str) -> list[str]:
 
     A folder or pattern gives its images, as one source, and each of its videos and bags.
     """
+    if is_live(text):
+        return [text]
+    try:
+        return _expand_path(text)
+    except OSError:  # opening it says why
+        return [text]
+
+
+def _expand_path(text: str) -> list[str]:
     path = Path(text)
-    if is_live(text) or path.is_file() or is_bag(path):
+    if path.is_file() or is_bag(path):
         return [text]
     if path.is_dir():
         entries = sorted(path.iterdir())
@@ -56,15 +65,18 @@ def open_recording(text: str, selection: Selection, *, topics: Sequence[str] = (
         SourceError: it does not exist or cannot be opened.
     """
     if is_live(text):
-        return _Video(text, "live", selection)
+        return _Video(text, selection)
     path = Path(text)
-    if is_bag(path):
-        return BagRecording(path, selection, topics=topics)
-    if path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES:
-        return _Video(text, "video", selection)
-    if selection.by_time:
-        raise SourceError(f"{text} holds images, which have no times; give a range of frames")
-    return _Images(text, find_images(text), selection)
+    try:
+        if is_bag(path):
+            return BagRecording(path, selection, topics=topics)
+        if path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES:
+            return _Video(text, selection)
+        if selection.by_time:
+            raise SourceError(f"{text} holds images, which have no times; give a range of frames")
+        return _Images(text, find_images(text), selection)
+    except OSError as error:  # not allowed to look, or no name that a file can have
+        raise SourceError(f"{text} cannot be read: {error.strerror or error}") from error
 
 
 def is_live(text: str) -> bool:
@@ -105,13 +117,13 @@ class _Images:
 class _Video:
     """A video, webcam or stream."""
 
-    def __init__(self, name: str, kind: Kind, selection: Selection) -> None:
+    def __init__(self, name: str, selection: Selection) -> None:
         self.name = name
-        self.kind: Kind = kind
         self._warnings: list[str] = []
         self._source: FrameSource = open_source(
             name, on_warning=self._warnings.append, choose=_by_seconds(selection)
         )
+        self.kind: Kind = self._source.kind
         fps = self._source.fps
         self.fps = fps and fps / selection.every
         self.frame_count = selection.count(self._source.frame_count)

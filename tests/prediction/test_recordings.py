@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,3 +128,26 @@ def test_what_is_live() -> None:
     assert [is_live(text) for text in ("0", "/dev/video2", "rtsp://a", "a.mp4")] == [
         *(True, True, True, False)
     ]
+
+
+def test_what_may_not_be_looked_at_is_a_source_that_cannot_be_read(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert expand(str(images)) == [str(images)]
+    with pytest.raises(SourceError, match="Permission denied"):
+        open_recording(str(images), ALL)
+    endless = "x" * 5000
+    assert expand(endless) == [endless]
+    with pytest.raises(SourceError, match="name too long"):
+        open_recording(endless, ALL)
+
+
+def test_a_video_behind_an_address_is_read_as_a_file(video: Path) -> None:
+    recording = open_recording(f"file://{video}", ALL)
+    frames, failures = read(recording)
+    assert (recording.kind, len(frames), failures) == ("video", 10, [])
+    assert frames[1].stamp_ns == 100_000_000
