@@ -7,7 +7,6 @@ serves the node and listens for signals. Relative, remappable topics: `image_raw
 
 from __future__ import annotations
 
-import struct
 import sys
 import threading
 import time
@@ -17,14 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
-import numpy as np
 import rclpy
+from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.serialization import serialize_message
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -33,6 +31,7 @@ from std_msgs.msg import Header
 from pose_node.errors import PoseNodeError
 from pose_node.imaging import encode_jpeg
 from pose_node.playback import FrameReader, Schedule
+from pose_node.ros import cdr
 from pose_node.ros.camera_info import Calibration, read_calibration, to_camera_info
 from pose_node.ros.camera_options import DEFAULT_RATE, CameraOptions, parse_options
 from pose_node.ros.signals import note_signals
@@ -105,17 +104,17 @@ class CameraPublisher:
         stamp_ns = prepared.stamp_ns
         if stamp_ns is None:
             stamp_ns = self._node.get_clock().now().nanoseconds
-        header = Header(frame_id=self._options.frame_id)
-        header.stamp.sec, header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
+        fields = cdr.HeaderFields(*divmod(stamp_ns, 1_000_000_000), self._options.frame_id)
         frame = prepared.frame
         if self._raw is not None and _has_subscriber(self._raw):
-            self._raw.publish(_serialized_image(frame.image, header))
+            self._raw.publish(cdr.write_image(fields, frame.image))
         if self._compressed is not None and _has_subscriber(self._compressed):
             # A subscriber may have come after the frame was prepared.
             jpeg = prepared.jpeg or self._encode(frame)
-            message = CompressedImage(header=header, format="bgr8; jpeg compressed bgr8")
-            self._compressed.publish(_serialized_with_data(message, jpeg))
+            self._compressed.publish(cdr.write_compressed_image(fields, cdr.JPEG_FORMAT, jpeg))
         if _has_subscriber(self._info):
+            stamp = Time(sec=fields.sec, nanosec=fields.nanosec)
+            header = Header(stamp=stamp, frame_id=fields.frame_id)
             self._info.publish(to_camera_info(self._calibration_of(frame), header))
 
     def finish(self) -> None:
@@ -253,23 +252,6 @@ def _serve(node: Node, options: CameraOptions, signalled: Callable[[], bool]) ->
         f"published {summary.published} frames of {source.name} in {summary.elapsed_s:.1f} s, "
         f"{summary.missed} due times missed"
     )
-
-
-def _serialized_image(image: np.ndarray, header: Header) -> bytes:
-    height, width = image.shape[:2]
-    message = Image(header=header, height=height, width=width, encoding="bgr8", step=3 * width)
-    return _serialized_with_data(message, np.ascontiguousarray(image).data)
-
-
-def _serialized_with_data(message: Image | CompressedImage, data: bytes | memoryview) -> bytes:
-    """The message in CDR form with `data`, which is its last field and empty in `message`.
-
-    One copy of the pixels; filling the field and serialising the message would take four.
-    """
-    # An empty sequence of bytes is its length, 0, in four bytes, in the byte order of the second.
-    head = serialize_message(message)
-    length = len(data) if isinstance(data, bytes) else data.nbytes
-    return b"".join((head[:-4], struct.pack("<I" if head[1] & 1 else ">I", length), data))
 
 
 def _has_subscriber(publisher: Publisher[Any] | None) -> bool:

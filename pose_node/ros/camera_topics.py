@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from std_msgs.msg import Header
 
 from pose_node import imaging
 from pose_node.drawing import draw_frame
+from pose_node.errors import ImageError
 from pose_node.msg import PersonPoseArray
 from pose_node.poses import Frame, Poses, Skeleton
 from pose_node.ros import messages, start_up
@@ -106,26 +108,28 @@ class CameraTopics:
         self,
         callback: Callable[[CameraTopics, ArrivedImage], None],
         max_pixels: Callable[[], int],
+        refuse: Callable[[str, ImageError], None],
     ) -> None:
         """Start to receive.
 
         Args:
             callback: gets every image, unchecked, in the executor's thread.
             max_pixels: gives the limit that holds for an image.
+            refuse: gets the camera's name and the error where a message is no image.
         """
+        read = messages.read_compressed_image if self._compressed else messages.read_image
 
-        def receive(message: Any) -> None:
-            read = messages.from_compressed_image if self._compressed else messages.from_image
+        def receive(data: bytes) -> None:
+            now = time.monotonic()
             self._heard = True
-            self._check_stamp(message.header)
-            arrived = ArrivedImage(
-                camera=self.camera,
-                header=message.header,
-                image=read(message),
-                max_pixels=max_pixels(),
-                arrived=time.monotonic(),
-            )
-            callback(self, arrived)
+            try:
+                header, image = read(data)
+            except ImageError as error:
+                self.statistics.received(math.nan)
+                refuse(self.camera, error)
+                return
+            self._check_stamp(header)
+            callback(self, ArrivedImage(self.camera, header, image, max_pixels(), now))
 
         def create(events: SubscriptionEventCallbacks) -> Subscription[Any]:
             return self._node.create_subscription(
@@ -134,6 +138,7 @@ class CameraTopics:
                 receive,
                 # A new one: rclpy writes the overrides of the user into it.
                 QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+                raw=True,
                 event_callbacks=events,
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
@@ -168,12 +173,15 @@ class CameraTopics:
     ) -> None:
         """Publish the people of an image."""
         height, width = frame.image.shape[:2]
-        size = {"width": width, "height": height}
-        message = messages.to_pose_array(header, poses, **size, skeleton=skeleton.name)
-        self._poses.publish(message)
+
+        def serialize(people: Poses) -> bytes:
+            return messages.serialize_pose_array(
+                header, people, width=width, height=height, skeleton=skeleton.name
+            )
+
+        self._poses.publish(serialize(poses))
         if self._unsmoothed is not None and self._unsmoothed.get_subscription_count() > 0:
-            message = messages.to_pose_array(header, unsmoothed, **size, skeleton=skeleton.name)
-            self._unsmoothed.publish(message)
+            self._unsmoothed.publish(serialize(unsmoothed))
 
     def publish_annotated(
         self,
@@ -192,10 +200,10 @@ class CameraTopics:
             return
         picture = draw_frame(frame, poses, skeleton, keypoint_threshold=keypoint_threshold)
         if wants_raw:
-            self._annotated.publish(messages.to_image(header, picture))
+            self._annotated.publish(messages.serialize_image(header, picture))
         if wants_jpeg:
             jpeg = imaging.encode_jpeg(picture, jpeg_quality)
-            self._annotated_jpeg.publish(messages.to_compressed_image(header, jpeg))
+            self._annotated_jpeg.publish(messages.serialize_compressed_image(header, jpeg))
 
     def explain_silence(self) -> str | None:
         """Why no image has come since `subscribe`; None if one has."""

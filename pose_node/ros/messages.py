@@ -1,4 +1,7 @@
-"""Between messages and values, both ways. The only module that touches the fields of messages."""
+"""Between messages and values, both ways. The only module that touches the fields of messages.
+
+Large and frequent messages go as bytes, see `pose_node.ros.cdr`.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ from pose_node.msg import (
     SkeletonInfo,
 )
 from pose_node.poses import Poses, Skeleton
+from pose_node.ros import cdr
 
 
 def to_stamp_ns(header: Header) -> int:
@@ -49,6 +53,56 @@ def from_compressed_image(message: CompressedImage) -> imaging.CompressedImage:
     return imaging.CompressedImage(format=message.format, data=message.data)
 
 
+def read_image(data: bytes) -> tuple[Header, imaging.RawImage]:
+    """Header and image of the bytes of an Image, the pixels not copied.
+
+    Args:
+        data: of a raw subscription.
+
+    Raises:
+        ImageError: the bytes are no such message (kind "malformed message").
+    """
+    header, image = cdr.read_image(data)
+    return _to_header(header), image
+
+
+def read_compressed_image(data: bytes) -> tuple[Header, imaging.CompressedImage]:
+    """The same of a CompressedImage."""
+    header, image = cdr.read_compressed_image(data)
+    return _to_header(header), image
+
+
+def serialize_image(header: Header, image_bgr: np.ndarray) -> bytes:
+    """The message of `to_image` as bytes for `Publisher.publish`."""
+    return cdr.write_image(_header_fields(header), image_bgr)
+
+
+def serialize_compressed_image(header: Header, jpeg: bytes) -> bytes:
+    """The message of `to_compressed_image` as bytes for `Publisher.publish`."""
+    return cdr.write_compressed_image(_header_fields(header), cdr.JPEG_FORMAT, jpeg)
+
+
+def serialize_pose_array(
+    header: Header, poses: Poses, *, width: int, height: int, skeleton: str
+) -> bytes:
+    """The message of `to_pose_array` as bytes for `Publisher.publish`.
+
+    Raises:
+        ValueError: an id does not fit into the message.
+    """
+    return cdr.write_pose_array(
+        _header_fields(header), poses, width=width, height=height, skeleton=skeleton
+    )
+
+
+def _to_header(fields: cdr.HeaderFields) -> Header:
+    return Header(stamp=Time(sec=fields.sec, nanosec=fields.nanosec), frame_id=fields.frame_id)
+
+
+def _header_fields(header: Header) -> cdr.HeaderFields:
+    return cdr.HeaderFields(header.stamp.sec, header.stamp.nanosec, header.frame_id)
+
+
 def to_image(header: Header, image_bgr: np.ndarray) -> Image:
     """A message of encoding bgr8.
 
@@ -67,9 +121,7 @@ def to_image(header: Header, image_bgr: np.ndarray) -> Image:
 
 def to_compressed_image(header: Header, jpeg: bytes) -> CompressedImage:
     """A message of a JPEG image."""
-    return CompressedImage(
-        header=header, format="bgr8; jpeg compressed bgr8", data=array.array("B", jpeg)
-    )
+    return CompressedImage(header=header, format=cdr.JPEG_FORMAT, data=array.array("B", jpeg))
 
 
 def to_pose_array(

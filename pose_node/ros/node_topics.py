@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from rclpy.lifecycle import LifecycleNode
 
+from pose_node.errors import ImageError
 from pose_node.pipeline import Found
 from pose_node.poses import Skeleton
 from pose_node.ros.adapters import Adapters
@@ -49,18 +50,22 @@ class NodeTopics:
                 self._adapters[name] = Adapters(node, name, adapters)
 
     def subscribe(
-        self, on_image: Callable[[CameraTopics, ArrivedImage], None], max_pixels: Callable[[], int]
+        self,
+        on_image: Callable[[CameraTopics, ArrivedImage], None],
+        max_pixels: Callable[[], int],
+        refuse: Callable[[str, ImageError], None],
     ) -> None:
         """Start to receive.
 
         Args:
             on_image: gets every colour image, unchecked, in the executor's thread.
             max_pixels: gives the limit that holds for an image.
+            refuse: gets a camera's name and the error where a message is no image.
         """
         for depth in self.depths.values():
             depth.subscribe(max_pixels)
         for camera in self.cameras.values():
-            camera.subscribe(on_image, max_pixels)
+            camera.subscribe(on_image, max_pixels, refuse)
 
     def unsubscribe(self) -> None:
         """Stop to receive."""

@@ -21,9 +21,7 @@ pytest.importorskip("rclpy", reason="ROS 2 missing: rclpy cannot be imported")
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_msgs.msg import Header
 
 from pose_node.errors import SourceError
 from pose_node.playback import Schedule
@@ -269,17 +267,6 @@ def test_what_cannot_be_read_ends_with_code_1(
     assert code == 1
     assert reason in output
     assert "Traceback" not in output
-
-
-def test_serialized_without_its_pixels_in_between() -> None:
-    header = Header(frame_id="odd")
-    header.stamp.sec, header.stamp.nanosec = 12, 34
-    image = np.random.default_rng(2).integers(0, 256, (7, 11, 3), dtype=np.uint8)
-    whole = Image(header=header, height=7, width=9, encoding="bgr8", step=27)
-    whole.data.frombytes(image[:, :9].tobytes())
-    data = camera._serialized_image(image[:, :9], header)
-    assert data == serialize_message(whole)
-    assert deserialize_message(data, Image) == whole
 
 
 class FakePublisher:

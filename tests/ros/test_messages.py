@@ -176,6 +176,38 @@ def test_jpeg_to_message(header: Header) -> None:
     assert array.shape == (8, 8, 3)
 
 
+def test_bytes_of_messages(header: Header) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    poses = make_poses(3)
+    size = {"width": 640, "height": 480, "skeleton": "coco17"}
+    jpeg = imaging.encode_jpeg(picture)
+    pairs = [
+        (messages.serialize_image(header, picture), messages.to_image(header, picture)),
+        (
+            messages.serialize_compressed_image(header, jpeg),
+            messages.to_compressed_image(header, jpeg),
+        ),
+        (
+            messages.serialize_pose_array(header, poses, **size),
+            messages.to_pose_array(header, poses, **size),
+        ),
+    ]
+    for data, message in pairs:
+        assert deserialize_message(data, type(message)) == message
+
+
+def test_bytes_to_header_and_image(header: Header) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    received, raw = messages.read_image(serialize_message(messages.to_image(header, picture)))
+    assert received == header
+    np.testing.assert_array_equal(imaging.to_array(raw)[0], picture)
+    message = messages.to_compressed_image(header, b"content")
+    received, compressed = messages.read_compressed_image(serialize_message(message))
+    assert received == header
+    assert compressed.format == message.format
+    assert bytes(memoryview(compressed.data)) == b"content"
+
+
 # In space
 
 
