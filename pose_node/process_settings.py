@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import os
 from collections.abc import MutableMapping
+from pathlib import Path
 
 _MEBIBYTE = 1 << 20
 
@@ -28,6 +30,7 @@ _MALLOC_OPTIONS = {
 # milliseconds: beside any other busy process it burns the processor that the others wait for, and
 # an image takes seconds now and then.
 _SPIN_COUNT = "2000"
+_PROCESSOR_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _OPENMP_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
 
@@ -41,6 +44,20 @@ def tune_process(environment: MutableMapping[str, str] | None = None) -> None:
     _tune_malloc(variables)
     if not any(variables.get(name) for name in _OPENMP_VARIABLES):
         variables["GOMP_SPINCOUNT"] = _SPIN_COUNT
+
+
+def available_processors() -> int:
+    """Processors that this process may use: fewer than the machine has in many containers.
+
+    It heeds the affinity mask and the quota of a control group (version 2), rounded up.
+    """
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = _PROCESSOR_QUOTA.read_text().split()
+        share = math.ceil(int(quota) / int(period))
+    except (OSError, ValueError, ZeroDivisionError):  # no control group, or no limit ("max")
+        return max(count or 1, 1)
+    return max(min(count or 1, share), 1)
 
 
 def release_memory() -> None:

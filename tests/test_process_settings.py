@@ -6,12 +6,13 @@ import ctypes
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from pose_node import process_settings
-from pose_node.process_settings import malloc_variables, tune_process
+from pose_node.process_settings import available_processors, malloc_variables, tune_process
 
 
 def test_malloc_options_are_taken() -> None:
@@ -91,3 +92,22 @@ def test_a_process_to_be_started_gets_the_same_malloc() -> None:
         check=True,
     ).stdout
     assert int(found) == 16 << 20
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [("150000 100000\n", 2), ("50000 100000\n", 1), ("max 100000\n", 8), ("nonsense", 8)],
+)
+def test_processors_of_a_container(
+    text: str, share: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu.max").write_text(text)
+    monkeypatch.setattr(process_settings, "_PROCESSOR_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert available_processors() == share
+
+
+def test_processors_without_control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_settings, "_PROCESSOR_QUOTA", tmp_path / "none")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3}, raising=False)
+    assert available_processors() == 2

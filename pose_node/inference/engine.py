@@ -13,13 +13,16 @@ import torch
 from torch import Tensor
 
 from pose_node.errors import ImageError
+from pose_node.inference.backends import BACKENDS, prepare
 from pose_node.inference.devices import describe_device, resolve_device
+from pose_node.inference.exported_network import ExportedNetwork
 from pose_node.inference.letterbox import Letterbox
-from pose_node.inference.networks import Network, prepare_network
+from pose_node.inference.networks import Network
 from pose_node.inference.nms import non_maximum_suppression
 from pose_node.inference.recorded import REPETITIONS, RecordedNetwork
 from pose_node.models.fetch import resolve_model
 from pose_node.poses import ChannelOrder, Poses, Skeleton
+from pose_node.process_settings import available_processors
 
 MAX_CANDIDATES = 30_000  # boxes of one image that enter suppression, best first
 MAX_COORDINATE = 1e6  # pixels; what lies further off is the nonsense of a damaged network
@@ -42,6 +45,7 @@ class PoseEngine:
         classes: only objects of these classes are kept; names or numbers, None for all.
         skeleton: names and meaning of the keypoints; None for the built-in skeleton with so many.
         model_name: what to call the model in messages.
+        backend: what runs the network, for messages.
 
     Attributes:
         classes: numbers of the classes that are kept, None for all.
@@ -63,6 +67,7 @@ class PoseEngine:
         classes: Sequence[int | str] | None = None,
         skeleton: Skeleton | None = None,
         model_name: str = "",
+        backend: str = "torch",
     ) -> None:
         if network.input_size is not None:
             image_size = max(network.input_size)
@@ -78,6 +83,7 @@ class PoseEngine:
             )
         self.network = network
         self.model_name = model_name
+        self.backend = backend
         self.skeleton = skeleton or Skeleton.for_keypoints(network.num_keypoints)
         self.classes = None if classes is None else _class_numbers(classes, network)
         self.image_size = image_size
@@ -109,6 +115,7 @@ class PoseEngine:
         end_to_end: bool | None = None,
         onnx_layout: str | None = None,
         backend: str = "torch",
+        threads: int | None = None,
     ) -> PoseEngine:
         """Load a model and prepare it for a device.
 
@@ -129,7 +136,10 @@ class PoseEngine:
                 authors recommend.
             onnx_layout: how the outputs of an exported network are laid out, where it does not say
                 so; a name of `pose_node.inference.onnx_layouts.LAYOUT_NAMES`.
-            backend: "torch", the only one so far; exported networks bring their own.
+            backend: what runs the network: "torch"; on the CPU also "openvino" or "onnxruntime",
+                for which the model is exported into the cache on first use; "auto" takes the
+                fastest that is installed. Exported networks bring their own.
+            threads: on the CPU, at most the processors that this process may use; None for as many.
 
         Raises:
             CheckpointError: the model is not there, damaged, of a foreign kind or hostile, or has
@@ -137,8 +147,13 @@ class PoseEngine:
             DeviceError: the device is not there.
             ValueError: another argument is out of its range or does not go with the model.
         """
-        if backend != "torch":
-            raise ValueError(f"backend must be 'torch', got {backend!r}")
+        if backend not in BACKENDS:
+            raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+        if threads is not None and not 1 <= threads <= available_processors():
+            raise ValueError(
+                f"threads must be 1 to {available_processors()}, the processors that this process "
+                f"may use, got {threads}"
+            )
         chosen = resolve_device(device)
         if half and chosen.type != "cuda":
             raise ValueError(
@@ -149,10 +164,17 @@ class PoseEngine:
 
             skeleton = load_skeleton(skeleton)
         path = resolve_model(model)
+        prepared = prepare(
+            path,
+            backend=backend,
+            device=chosen,
+            half=half,
+            end_to_end=end_to_end,
+            onnx_layout=onnx_layout,
+            threads=threads,
+        )
         return cls(
-            prepare_network(
-                path, device=chosen, half=half, end_to_end=end_to_end, onnx_layout=onnx_layout
-            ),
+            prepared.network,
             device=chosen,
             half=half,
             image_size=image_size,
@@ -162,6 +184,7 @@ class PoseEngine:
             classes=classes,
             skeleton=skeleton,
             model_name=path.stem,
+            backend=prepared.backend,
         )
 
     @property
@@ -294,15 +317,15 @@ class PoseEngine:
     @torch.inference_mode()
     def _infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows above the threshold, and for each the image of the batch that it belongs to."""
-        batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
-        batch = batch.to(self._dtype).mul_(self.network.preprocessing.scale)
-        decoded = self._recorded(batch) if self._recorded else self._decode_eagerly(batch)
-        scores, classes = decoded[..., 4 : 4 + self.network.num_classes].max(2)
-        wanted = scores > self.score_threshold
-        if self.classes is not None:
-            wanted &= torch.isin(classes, torch.tensor(self.classes, device=self._device))
-        image_index, anchor = wanted.nonzero(as_tuple=True)
-        rows = decoded[image_index, anchor]
+        if isinstance(self.network, ExportedNetwork):
+            image_index, rows = self.network.detect(pixels, self.score_threshold)
+        else:
+            batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
+            batch = batch.to(self._dtype).mul_(self.network.preprocessing.scale)
+            decoded = self._recorded(batch) if self._recorded else self._decode_eagerly(batch)
+            best = decoded[..., 4 : 4 + self.network.num_classes].amax(2)
+            image_index, anchor = (best > self.score_threshold).nonzero(as_tuple=True)
+            rows = decoded[image_index, anchor]
         packed = torch.cat((image_index[:, None].to(rows.dtype), rows), 1).cpu().numpy()
         return packed[:, 0].astype(np.int64), packed[:, 1:]
 
@@ -323,6 +346,8 @@ class PoseEngine:
         """Suppress duplicates among decoded rows of one image, and go back to its pixels."""
         rows = rows[(np.abs(rows) < MAX_COORDINATE).all(1)]  # false for what is not a number, too
         classes_end = 4 + self.network.num_classes
+        if self.classes is not None:
+            rows = rows[np.isin(rows[:, 4:classes_end].argmax(1), self.classes)]
         scores = rows[:, 4:classes_end].max(1, initial=0.0)
         if len(rows) > MAX_CANDIDATES:
             best = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]

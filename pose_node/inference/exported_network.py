@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +28,8 @@ _TRIAL_SIZES = ((128, 192), (640, 640))
 
 _TRIAL_GREYS = (84, 144)
 """On stronger noise than any picture has, exponentials of good networks may overflow."""
+
+_Run = Callable[[np.ndarray, Sequence[str] | None], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class ExportedNetwork(ABC):
         self._input = input_facts
         try:
             facts = read_metadata(properties)
+            self._scale = facts.preprocessing.scale if facts.preprocessing else 1 / 255
             if layout is not None:
                 check_layout_name(layout)
             tried = self._try_out(facts)
@@ -114,6 +117,7 @@ class ExportedNetwork(ABC):
                 num_keypoints=num_keypoints,
                 anchors=anchors,
             )
+            self._scale = self._format.preprocessing.scale
             self._check_rows(tried)
         except ValueError as error:
             raise CheckpointError(f"cannot use {path}: {error}") from error
@@ -180,6 +184,17 @@ class ExportedNetwork(ABC):
             CheckpointError: it failed.
         """
 
+    def _run_pixels(
+        self, pixels: np.ndarray, outputs: Sequence[str] | None
+    ) -> dict[str, np.ndarray]:
+        """Run on one array (B, H, W, 3) uint8, contiguous, in the network's channel order.
+
+        See `_run`. What can take the pixels as they are overrides this.
+        """
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32)
+        images = images.mul_(self._scale).contiguous()
+        return self._run(images.numpy().astype(self._input.dtype, copy=False), outputs)
+
     def __call__(self, batch: Tensor) -> list[RawOutput]:
         """Run the network.
 
@@ -191,20 +206,45 @@ class ExportedNetwork(ABC):
         """
         height, width = batch.shape[2:]
         images = batch.detach().cpu().numpy().astype(self._input.dtype, copy=False)
+        return [
+            RawOutput(tuple(t.to(batch.device) for t in tensors), count, (height, width))
+            for tensors, count in self._run_in_parts(images, self._run)
+        ]
+
+    def detect(self, pixels: np.ndarray, score_threshold: float) -> tuple[Tensor, Tensor]:
+        """Run the network on pixels, and decode what scores above a threshold.
+
+        Args:
+            pixels: (B, H, W, 3) uint8, contiguous, of the input's size, in the channel order that
+                `preprocessing` says.
+            score_threshold: of the best class of a row.
+
+        Returns:
+            (N,) image of each row, and (N, ...) rows as `decode` has them, both on the CPU.
+        """
+        size = (pixels.shape[1], pixels.shape[2])
+        images, rows, first = [], [], 0
+        for tensors, count in self._run_in_parts(pixels, self._run_pixels):
+            image, found = self._format.decode_above(score_threshold, tensors, size)
+            wanted = image < count
+            images.append(image[wanted] + first)
+            rows.append(found[wanted])
+            first += count
+        return torch.cat(images), torch.cat(rows)
+
+    def _run_in_parts(
+        self, images: np.ndarray, run: _Run
+    ) -> Iterator[tuple[tuple[Tensor, ...], int]]:
+        """The outputs of as many images at a time as the file takes, and how many those are."""
         size = 1 if self._format.without_batch else self._input.batch or len(images)
-        raw = []
         for start in range(0, len(images), max(size, 1)):
             part = images[start : start + size]
             filled = part
             if self._input.batch is not None and len(part) < self._input.batch:
                 empty = self._input.batch - len(part)
                 filled = np.concatenate((part, np.repeat(part[-1:], empty, 0)))
-            outputs = self._run(np.ascontiguousarray(filled), self._format.outputs)
-            tensors = tuple(
-                _to_tensor(outputs[name]).to(batch.device) for name in self._format.outputs
-            )
-            raw.append(RawOutput(tensors, len(part), (height, width)))
-        return raw
+            outputs = run(np.ascontiguousarray(filled), self._format.outputs)
+            yield tuple(_to_tensor(outputs[name]) for name in self._format.outputs), len(part)
 
     def decode(self, raw: Sequence[RawOutput]) -> Tensor:
         """Turn outputs into rows.
@@ -226,14 +266,12 @@ class ExportedNetwork(ABC):
             said = facts.image_size
             sizes += [said] if said and max(said) <= MAX_SIDE else []
             sizes.append(_TRIAL_SIZES[1])
-        scale = facts.preprocessing.scale if facts.preprocessing else 1 / 255
         while True:
             height, width = sizes.pop(0)
-            shape = (self._input.batch or 1, 3, height, width)
-            darkest, brightest = _TRIAL_GREYS
-            noise = np.random.default_rng(0).uniform(darkest * scale, brightest * scale, shape)
+            shape = (self._input.batch or 1, height, width, 3)
+            noise = np.random.default_rng(0).integers(*_TRIAL_GREYS, shape, np.uint8)
             try:
-                outputs = self._run(noise.astype(self._input.dtype), None)
+                outputs = self._run_pixels(noise, None)
             except CheckpointError:
                 if sizes:
                     continue  # a file may claim to take any size, and take only its own

@@ -12,6 +12,7 @@ from pose_node.errors import CheckpointError
 from pose_node.inference.exported_network import ExportedNetwork
 from pose_node.models import PoseNetwork, load_network
 from pose_node.models.preprocessing import Preprocessing
+from pose_node.process_settings import available_processors
 
 
 class Network(Protocol):
@@ -70,6 +71,7 @@ def prepare_network(
     half: bool = False,
     end_to_end: bool | None = None,
     onnx_layout: str | None = None,
+    threads: int | None = None,
 ) -> Network:
     """Load a network and make it fast on a device.
 
@@ -80,6 +82,8 @@ def prepare_network(
         end_to_end: see `pose_node.models.load_network`.
         onnx_layout: how the outputs of an exported network are laid out, where it does not say so;
             a name of `pose_node.inference.onnx_layouts.LAYOUT_NAMES`.
+        threads: on the CPU; None for as many as there are processors. torch has one number of
+            threads for the whole process, which is set only where it must change.
 
     Raises:
         CheckpointError: the file cannot be read, or does not go with `end_to_end`.
@@ -92,7 +96,7 @@ def prepare_network(
                 f"half does not go with {path.name}: the precision of an exported network is fixed "
                 "in its file; unset half"
             )
-        network = load_exported(path, device=device, layout=onnx_layout)
+        network = load_exported(path, device=device, layout=onnx_layout, threads=threads)
         if end_to_end not in (None, network.end_to_end):
             raise CheckpointError(
                 f"cannot read {path}: how its people come out was fixed when it was exported, so "
@@ -101,18 +105,24 @@ def prepare_network(
         return network
     if onnx_layout is not None:
         raise ValueError(f"onnx_layout is for exported networks, {path.name} is none; leave it out")
+    if device.type == "cpu":
+        _limit_threads(threads)
     return _load_torch(path, device, half, end_to_end)
 
 
 def load_exported(
-    path: Path, *, device: torch.device | str = "cpu", layout: str | None = None
+    path: Path,
+    *,
+    device: torch.device | str = "cpu",
+    layout: str | None = None,
+    threads: int | None = None,
 ) -> ExportedNetwork:
     """Load an exported network by the package that runs it, which is optional.
 
     Args:
         path: the file, ``.onnx`` or ``.xml``.
         device: where it is to run.
-        layout: see `prepare_network`.
+        layout, threads: see `prepare_network`.
 
     Raises:
         CheckpointError: the file cannot be read, or its layout is not known.
@@ -121,10 +131,16 @@ def load_exported(
     if path.suffix == ".xml":
         from pose_node.inference.openvino_network import load_openvino
 
-        return load_openvino(path, device=device, layout=layout)
+        return load_openvino(path, device=device, layout=layout, threads=threads)
     from pose_node.inference.onnx_network import load_onnx
 
-    return load_onnx(path, device=device, layout=layout)
+    return load_onnx(path, device=device, layout=layout, threads=threads)
+
+
+def _limit_threads(threads: int | None) -> None:
+    wanted = threads or min(torch.get_num_threads(), available_processors())
+    if wanted != torch.get_num_threads():
+        torch.set_num_threads(wanted)
 
 
 def _load_torch(

@@ -78,6 +78,26 @@ class OutputFormat:
         """
         return _DECODERS[self.layout](self, outputs, image_size)
 
+    def decode_above(
+        self, score_threshold: float, outputs: Sequence[Tensor], image_size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Only the rows that have a class scored above a threshold, which costs less.
+
+        Returns:
+            (N,) image of the batch that a row belongs to, and (N, ...) rows as `decode` has them.
+        """
+        classes_end = 4 + self.counts.num_classes
+        if self.layout == "ultralytics":
+            columns = outputs[0]
+            best = columns[:, 4:classes_end].amax(1)
+            image, place = (best > score_threshold).nonzero(as_tuple=True)
+            few = columns[image, :, place]
+            return image, torch.cat((_corners(few[:, :4]), few[:, 4:]), 1)
+        rows = self.decode(outputs, image_size)
+        best = rows[..., 4:classes_end].amax(2)
+        image, place = (best > score_threshold).nonzero(as_tuple=True)
+        return image, rows[image, place]
+
 
 def make_format(
     layout: str,

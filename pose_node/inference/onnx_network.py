@@ -39,7 +39,7 @@ def load_onnx(
         num_keypoints: number of keypoints, where neither metadata nor shapes tell.
         anchors: (levels, anchors, 2) width and height in pixels, for files of raw maps, which do
             not hold them; None takes those of the published networks.
-        threads: on the CPU; None takes as many as torch.
+        threads: on the CPU; None takes as many as there are processors.
 
     Raises:
         CheckpointError: the file is missing, damaged, hostile or no pose model, or its layout is

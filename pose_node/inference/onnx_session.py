@@ -11,6 +11,7 @@ import torch
 
 from pose_node.errors import CheckpointError, DeviceError, PoseNodeError
 from pose_node.inference.onnx_safety import check_external_data
+from pose_node.process_settings import available_processors
 
 _ONLY_FATAL = 4  # of ONNX Runtime's levels of logging: what it reports, it also raises
 
@@ -21,7 +22,7 @@ class OnnxSession:
     Args:
         path: the file.
         device: "cpu", "cuda" or "cuda:N".
-        threads: on the CPU; None takes as many as torch.
+        threads: on the CPU; None takes as many as there are processors.
 
     Attributes:
         inputs: shape and type of each input by name, as ONNX Runtime states them.
@@ -43,10 +44,11 @@ class OnnxSession:
         self._errors = _errors_of(runtime)
         options = runtime.SessionOptions()
         options.log_severity_level = _ONLY_FATAL
-        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.intra_op_num_threads = threads or available_processors()
         options.inter_op_num_threads = 1
-        # Threads that wait busily take the processor from the camera and everybody else.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Threads wait busily within a run, which is faster, but not after it: that would take the
+        # processor from the camera and everybody else.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         # Whatever the file's name, only this format has been checked.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         try:

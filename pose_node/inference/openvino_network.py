@@ -13,6 +13,10 @@ import torch
 from pose_node.errors import CheckpointError, DeviceError, PoseNodeError
 from pose_node.inference.exported_network import ExportedNetwork, check_input
 from pose_node.inference.onnx_decoding import Anchors
+from pose_node.process_settings import available_processors
+
+MAX_PROGRAMS = 4
+"""Sizes of input for which a compiled network is kept; the oldest goes first."""
 
 METADATA_SECTION = "model_info"
 """Where the metadata stand among the runtime information of a file, as Ultralytics has it too."""
@@ -48,7 +52,11 @@ def load_openvino(
 
 
 class OpenVinoNetwork(ExportedNetwork):
-    """A network in an OpenVINO file; see `load_openvino` and `ExportedNetwork`."""
+    """A network in an OpenVINO file; see `load_openvino` and `ExportedNetwork`.
+
+    It is compiled for each size of input, which is faster than one program for all sizes; the last
+    `MAX_PROGRAMS` are kept.
+    """
 
     def __init__(
         self,
@@ -60,19 +68,21 @@ class OpenVinoNetwork(ExportedNetwork):
         threads: int | None = None,
     ) -> None:
         openvino = _import_openvino()
-        settings = {
+        self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",  # the processor's own choice may be bfloat16
-            "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": threads or available_processors(),
+            # Pinned threads wait for their processor when a camera process has it.
+            "ENABLE_CPU_PINNING": False,
         }
         for file in (path, path.with_suffix(".bin")):
             if not file.is_file():
                 raise CheckpointError(f"cannot read {path}: there is no file {file}")
+        self._programs: dict[tuple[tuple[int, ...], float | None], Any] = {}
         try:
-            core = openvino.Core()
-            model = core.read_model(path)
-            properties = _metadata_of(model)
-            self._model = core.compile_model(model, "CPU", settings)
+            self._core = openvino.Core()
+            self._model = self._core.read_model(path)
+            properties = _metadata_of(self._model)
             shape, kind = _input_of(self._model)
         except (RuntimeError, ValueError, TypeError) as error:
             raise CheckpointError(f"cannot read {path}: {_last_line(error)}") from error
@@ -84,22 +94,68 @@ class OpenVinoNetwork(ExportedNetwork):
             num_keypoints=num_keypoints,
             anchors=anchors,
         )
+        self._programs.clear()  # that of the trial, of an odd size
 
     def _run(self, images: np.ndarray, outputs: Sequence[str] | None) -> dict[str, np.ndarray]:
         """See `ExportedNetwork._run`."""
+        return self._infer(images, images.shape, None, outputs)
+
+    def _run_pixels(
+        self, pixels: np.ndarray, outputs: Sequence[str] | None
+    ) -> dict[str, np.ndarray]:
+        """See `ExportedNetwork._run_pixels`: here, conversion is part of the compiled network."""
+        batch, height, width, _ = pixels.shape
+        return self._infer(pixels, (batch, 3, height, width), self._scale, outputs)
+
+    def _infer(
+        self,
+        values: np.ndarray,
+        shape: tuple[int, ...],
+        scale: float | None,
+        outputs: Sequence[str] | None,
+    ) -> dict[str, np.ndarray]:
         try:
-            results = self._model([images])
+            program = self._programs.get((shape, scale))
+            if program is None:
+                while len(self._programs) >= MAX_PROGRAMS:
+                    del self._programs[next(iter(self._programs))]
+                program = self._compile(shape, scale)
+                self._programs[shape, scale] = program
+            results = program.infer([values], share_inputs=True)
         except (RuntimeError, ValueError, TypeError) as error:
             raise CheckpointError(
-                f"cannot run {self.path} on an input of {images.shape}: {_last_line(error)}"
+                f"cannot run {self.path} on an input of {shape}: {_last_line(error)}"
             ) from error
         named = {_name(port, index): results[index] for index, port in enumerate(results)}
         return named if outputs is None else {name: named[name] for name in outputs}
+
+    def _compile(self, shape: tuple[int, ...], scale: float | None) -> Any:
+        """A request for inputs of a shape (B, 3, H, W); with a scale, for their pixels."""
+        model = self._model.clone()
+        if list(shape) != _input_of(model)[0]:
+            model.reshape(list(shape))
+        if scale is not None:
+            model = _taking_pixels(model, scale)
+        return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+
+
+def _taking_pixels(model: Any, scale: float) -> Any:
+    """The same model for (B, H, W, 3) uint8."""
+    openvino = _import_openvino()
+    steps = openvino.preprocess.PrePostProcessor(model)
+    images = steps.input(0)
+    images.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    images.model().set_layout(openvino.Layout("NCHW"))
+    images.preprocess().convert_element_type(openvino.Type.f32)
+    if scale != 1:
+        images.preprocess().scale(1 / scale)
+    return steps.build()
 
 
 def _import_openvino() -> Any:
     try:
         import openvino
+        import openvino.preprocess
     except ImportError as error:
         raise PoseNodeError(
             f"OpenVINO files need OpenVINO, which cannot be imported ({error}): "

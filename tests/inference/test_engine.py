@@ -189,7 +189,7 @@ def test_settings_out_of_range_are_refused(arguments: dict[str, Any], text: str)
 def test_loading_says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="neither a file nor a known model"):
         PoseEngine.load("yolo11x-pose-that-nobody-has")
-    with pytest.raises(ValueError, match="backend must be 'torch', got 'tpu'"):
+    with pytest.raises(ValueError, match="backend must be one of auto, torch, openvino, onnxruntime, got 'tpu'"):
         PoseEngine.load("model.pt", backend="tpu")
     with pytest.raises(DeviceError, match="got 'gpu'"):
         PoseEngine.load("model.pt", device="gpu")

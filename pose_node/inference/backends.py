@@ -1,0 +1,194 @@
+"""Which program runs the network: torch, or another for which it is exported on first use.
+
+On the CPU, OpenVINO and ONNX Runtime take less time for the same numbers. Their files lie in the
+cache under the digest of the model, and are made again whenever model or package change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import platform
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+from pose_node import __version__
+from pose_node.errors import CheckpointError, OutputError, PoseNodeError
+from pose_node.inference.networks import (
+    Network,
+    load_exported,
+    prepare_network,
+)
+from pose_node.models import load_network
+from pose_node.models.fetch import cache_directory, file_digest
+
+BACKENDS = ("auto", "torch", "openvino", "onnxruntime")
+"""What may be asked for."""
+
+PIXEL_TOLERANCE = 1e-2
+"""Pixels; a file that differs more from torch is not used. Found are some 1e-4."""
+
+_SUFFIXES = {"openvino": ".xml", "onnxruntime": ".onnx"}
+_FORMATS = {"openvino": "openvino", "onnxruntime": "onnx"}
+_PACKAGES = {
+    "openvino": ("openvino", "onnx", "onnxruntime"),
+    "onnxruntime": ("onnx", "onnxruntime"),
+}
+
+_logger = logging.getLogger(__name__)
+
+
+class Prepared(NamedTuple):
+    """A network that is ready to run.
+
+    Attributes:
+        network: the network.
+        backend: what runs it: "torch", "openvino" or "onnxruntime".
+    """
+
+    network: Network
+    backend: str
+
+
+def prepare(
+    path: Path,
+    *,
+    backend: str = "torch",
+    device: torch.device,
+    half: bool = False,
+    end_to_end: bool | None = None,
+    onnx_layout: str | None = None,
+    threads: int | None = None,
+) -> Prepared:
+    """Load a model to be run by a backend.
+
+    Args:
+        path: a checkpoint, a native file, or an exported network, which brings its own backend.
+        backend: one of `BACKENDS`. "auto" takes the fastest that is installed and can use the
+            device; what fails is logged, and the next is taken.
+        device, half, end_to_end, onnx_layout: see `pose_node.inference.networks.prepare_network`.
+        threads: on the CPU; None for as many as there are processors.
+
+    Raises:
+        CheckpointError: the model cannot be read.
+        DeviceError: the backend cannot use the device.
+        OutputError: the cache cannot be written.
+        PoseNodeError: a package of the backend is missing.
+        ValueError: the arguments do not go together.
+    """
+    own = {suffix: name for name, suffix in _SUFFIXES.items()}.get(path.suffix)
+    if own is not None and backend not in ("auto", "torch", own):
+        raise ValueError(
+            f"{path.name} is run by {own}, backend {backend!r} cannot read it: leave backend out, "
+            "or give the checkpoint that it was exported from"
+        )
+    if own is not None or backend == "torch":
+        network = prepare_network(
+            path,
+            device=device,
+            half=half,
+            end_to_end=end_to_end,
+            onnx_layout=onnx_layout,
+            threads=threads,
+        )
+        return Prepared(network, own or "torch")
+    if half and backend != "auto":
+        raise ValueError(f"half goes with backend 'torch' only, got {backend!r}; unset one of them")
+    if onnx_layout is not None:
+        raise ValueError(f"onnx_layout is for exported networks, {path.name} is none; leave it out")
+    for name in candidates(device) if backend == "auto" else (backend,):
+        try:
+            return Prepared(_run_by(name, path, device, end_to_end, threads), name)
+        except PoseNodeError as error:
+            if backend != "auto":
+                raise
+            _logger.warning("backend %s cannot run %s: %s", name, path.name, error)
+    return Prepared(
+        prepare_network(path, device=device, half=half, end_to_end=end_to_end, threads=threads),
+        "torch",
+    )
+
+
+def candidates(device: torch.device) -> tuple[str, ...]:
+    """Backends beside torch that are installed and faster than it, the fastest first.
+
+    Measured in benchmarks/RESULTS.md on x86-64; OpenVINO is made for such processors. On a GPU,
+    torch is the fastest.
+    """
+    if device.type != "cpu":
+        return ()
+    intel = platform.machine().lower() in ("x86_64", "amd64")
+    names = ("openvino", "onnxruntime") if intel else ("onnxruntime",)
+    return tuple(name for name in names if all(map(_is_installed, _PACKAGES[name])))
+
+
+def exported_path(model: Path, backend: str, *, end_to_end: bool | None = None) -> Path:
+    """Where the file of a backend for a model lies, or would.
+
+    Args:
+        model: the model's file, which is read.
+        backend: "openvino" or "onnxruntime".
+        end_to_end: see `pose_node.models.load_network`.
+
+    Raises:
+        CheckpointError: the model's file cannot be read.
+    """
+    try:
+        content = file_digest(model)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {model}: {error.strerror}") from error
+    facts = f"{content} {__version__} {end_to_end}"
+    digest = hashlib.sha256(facts.encode()).hexdigest()[:16]
+    return cache_directory() / "exported" / f"{model.stem}-{digest}{_SUFFIXES[backend]}"
+
+
+def _run_by(
+    backend: str, model: Path, device: torch.device, end_to_end: bool | None, threads: int | None
+) -> Network:
+    path = exported_path(model, backend, end_to_end=end_to_end)
+    if path.is_file():
+        try:
+            return load_exported(path, device=device, threads=threads)
+        except CheckpointError as error:  # damaged since it was written
+            _logger.warning("%s is made again: %s", path, error)
+    _export(model, backend, path, end_to_end)
+    return load_exported(path, device=device, threads=threads)
+
+
+def _export(model: Path, backend: str, path: Path, end_to_end: bool | None) -> None:
+    from pose_node.export import export_network  # needs packages that few callers have
+
+    _logger.info("exporting %s for %s, once: %s", model.name, backend, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {path.parent}: {error.strerror}") from error
+    export_network(
+        load_network(model, end_to_end=end_to_end),
+        path,
+        check_image=_picture(),
+        format_name=_FORMATS[backend],
+        image_size=(384, 640),
+        dynamic=True,
+        pixel_tolerance=PIXEL_TOLERANCE,
+        name=model.stem,
+    )
+
+
+def _picture() -> np.ndarray:
+    """Soft shapes of many sizes: a picture of people is not at hand everywhere."""
+    noise = np.random.default_rng(0)
+    layers = [
+        cv2.resize(noise.uniform(0, 255, (rows, 2 * rows, 3)).astype(np.float32), (640, 384))
+        for rows in (3, 12, 48)
+    ]
+    return np.mean(layers, 0).astype(np.uint8)
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
