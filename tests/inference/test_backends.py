@@ -35,25 +35,31 @@ def image(shared: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
-def test_the_same_people_as_torch(backend: str, model: Path, image: np.ndarray) -> None:
+def test_the_same_people_as_torch(
+    backend: str,
+    yolo11n_pose: Path,
+    shared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for package in backends._PACKAGES[backend]:
         pytest.importorskip(package, reason=f"{package} missing: pip install {package}")
-    settings = {"image_size": 128, "score_threshold": 1e-4, "max_people": 20}
-    expected = PoseEngine.load(model, **settings)
-    engine = PoseEngine.load(model, backend=backend, threads=1, **settings)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    expected = PoseEngine.load(yolo11n_pose)
+    engine = PoseEngine.load(yolo11n_pose, backend=backend, threads=1)
     assert (engine.backend, expected.backend) == (backend, "torch")
-    file = exported_path(model, backend)
+    file = exported_path(yolo11n_pose, backend)
     written = file.stat().st_mtime_ns
-    for picture in (image, image[:100], np.ascontiguousarray(image.transpose(1, 0, 2))):
-        ours, theirs = engine([picture])[0], expected([picture])[0]
-        assert len(ours) == len(theirs) > 0
-        np.testing.assert_allclose(ours.boxes_xyxy, theirs.boxes_xyxy, atol=2e-2)
-        np.testing.assert_allclose(ours.keypoints, theirs.keypoints, rtol=1e-5, atol=2e-2)
-        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-5)
-    both = engine([image, image[:100]])
-    np.testing.assert_array_equal(both[1].keypoints, engine([image[:100]])[0].keypoints)
+    images = [cv2.imread(str(path)) for path in sorted((shared / "data/coco").rglob("*.jpg"))[:8]]
+    assert sum(len(people) for people in expected(images)) > 8
+    for image, ours, theirs in zip(images, engine(images), expected(images), strict=True):
+        assert len(ours) == len(theirs), image.shape
+        np.testing.assert_allclose(ours.boxes_xyxy, theirs.boxes_xyxy, atol=5e-3)
+        np.testing.assert_allclose(ours.keypoints[..., :2], theirs.keypoints[..., :2], atol=5e-3)
+        np.testing.assert_allclose(ours.keypoints[..., 2], theirs.keypoints[..., 2], atol=1e-4)
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
 
-    PoseEngine.load(model, backend=backend, **settings)
+    PoseEngine.load(yolo11n_pose, backend=backend)
     assert file.stat().st_mtime_ns == written, "it was exported again"
 
 
