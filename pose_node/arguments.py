@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pose_node.inference.engine import PoseEngine
 
-ENGINE_SETTINGS = ("image_size", "score_threshold", "iou_threshold", "max_people", "half")
+ENGINE_SETTINGS = (
+    *("image_size", "score_threshold", "iou_threshold", "max_people", "half", "backend", "threads"),
+)
 """Arguments of `add_engine_arguments` that are arguments of `PoseEngine.load` and plain values."""
 
 
@@ -36,6 +38,7 @@ def add_engine_arguments(
     score_threshold: float,
     iou_threshold: float,
     max_people: int,
+    backend: str = "auto",
 ) -> None:
     """Add what `PoseEngine.load` takes besides the model, with these defaults."""
     number: dict[str, Any] = {"type": float, "metavar": "X"}
@@ -60,6 +63,15 @@ def add_engine_arguments(
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
     parser.add_argument("--half", action="store_true", help="compute in float16, on a GPU")
+    parser.add_argument(
+        "--backend",
+        default=backend,
+        choices=("auto", "torch", "openvino", "onnxruntime"),
+        help=f"what runs the network; auto takes the fastest that is installed ({backend})",
+    )
+    parser.add_argument(
+        "--threads", help="of the network on the CPU (as many as there are processors)", **count
+    )
     parser.add_argument(
         "--skeleton",
         metavar="NAME|YAML",

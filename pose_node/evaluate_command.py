@@ -64,7 +64,9 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--worst", type=positive, default=12, metavar="N", help="images of that sheet (12)"
     )
-    add_engine_arguments(parser, score_threshold=0.001, iou_threshold=0.7, max_people=300)
+    add_engine_arguments(
+        parser, score_threshold=0.001, iou_threshold=0.7, max_people=300, backend="torch"
+    )
     parser.add_argument(
         "--batch-size", default=8, type=positive, metavar="N", help="images at once (8)"
     )
@@ -143,6 +145,7 @@ def _evaluate_model(
         **result.to_json(),
         "settings": {
             **settings,
+            "backend": engine.backend,
             "classes": options.classes,
             "batch_size": options.batch_size,
             "limit": options.limit,

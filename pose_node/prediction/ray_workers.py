@@ -101,7 +101,7 @@ class EngineSettings:
     Attributes:
         model: name of the model's file.
         arguments: of `PoseEngine.load`.
-        threads: of torch, on a CPU.
+        threads: on a CPU.
     """
 
     model: str
@@ -118,18 +118,16 @@ class EngineWorker:
     """
 
     def __init__(self, settings: EngineSettings, content: bytes) -> None:
-        from pose_node.process_settings import tune_process
+        from pose_node.process_settings import available_processors, tune_process
 
         tune_process()  # before torch is imported
-        import torch
-
         from pose_node import PoseEngine
 
-        torch.set_num_threads(settings.threads)
         with tempfile.TemporaryDirectory(prefix="pose_node_") as folder:
             path = Path(folder) / settings.model
             path.write_bytes(content)
-            self._engine = PoseEngine.load(path, **settings.arguments)
+            threads = {"threads": min(settings.threads, available_processors())}
+            self._engine = PoseEngine.load(path, **settings.arguments | threads)
 
     def __call__(self, table: Any) -> Any:
         """Find the people in a few frames.

@@ -84,6 +84,21 @@ class NodeParameters(Parameters):
         "How the outputs of an exported model are laid out, where its file does not say so.",
         fixed=True,
     )
+    backend: str = parameter(
+        "auto",
+        "What runs the network: torch; on the CPU also openvino or onnxruntime, if installed, for "
+        "which the model is exported on first use; auto takes the fastest.",
+        pattern=r"auto|torch|openvino|onnxruntime",
+        expected="auto, torch, openvino or onnxruntime",
+        fixed=True,
+    )
+    threads: int = parameter(
+        0,
+        "Threads of the network on the CPU; 0 for as many as the process may use processors.",
+        minimum=0,
+        maximum=1024,
+        fixed=True,
+    )
     half: bool = parameter(
         False, "Compute in 16-bit floating point; faster on most GPUs.", fixed=True
     )

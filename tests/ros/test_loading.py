@@ -55,6 +55,8 @@ def test_defaults_leave_the_choice_to_the_model(given: dict[str, Any]) -> None:
         "skeleton": None,
         "end_to_end": None,
         "onnx_layout": None,
+        "backend": "auto",
+        "threads": None,
     }
     engine: Any = pipeline.engine
     assert engine.warm
@@ -67,6 +69,8 @@ def test_what_is_set_gets_there(given: dict[str, Any]) -> None:
         classes=("person", "2"),
         end_to_end=True,
         onnx_layout="yolov5-maps",
+        backend="onnxruntime",
+        threads=3,
         tracker=True,
         tracker_lost_seconds=7.0,
         smoothing=True,
@@ -77,6 +81,7 @@ def test_what_is_set_gets_there(given: dict[str, Any]) -> None:
     assert given["classes"] == ("person", "2")
     assert given["end_to_end"] is True
     assert given["onnx_layout"] == "yolov5-maps"
+    assert (given["backend"], given["threads"]) == ("onnxruntime", 3)
     assert pipeline.tracking is not None
     assert pipeline.tracking.lost_seconds == 7
     assert pipeline.smoothing is not None
