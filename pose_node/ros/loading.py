@@ -9,8 +9,36 @@ from pose_node.models.catalog import KNOWN_MODELS
 from pose_node.models.fetch import fetch_model
 from pose_node.pipeline import PosePipeline
 from pose_node.ros.parameters import NodeParameters
+from pose_node.ros.recovery import Logger
 
 LoadPipeline = Callable[[NodeParameters], PosePipeline]
+
+
+def apply_parameters(pipeline: PosePipeline, parameters: NodeParameters) -> None:
+    """Set what may change while a pipeline is at work."""
+    pipeline.score_threshold = parameters.score_threshold
+    pipeline.tracking = parameters.tracker_settings()
+    pipeline.smoothing = parameters.smoothing_settings()
+    pipeline.engine.iou_threshold = parameters.iou_threshold
+    pipeline.engine.max_people = parameters.max_people
+
+
+def why_on_cpu(pipeline: PosePipeline, parameters: NodeParameters, logger: Logger) -> str:
+    """Say that no GPU is used though any device is allowed, loudly if one was to be expected.
+
+    Returns:
+        The warning; "" if none is due.
+    """
+    if parameters.device != "auto" or pipeline.engine.device != "cpu":
+        return ""
+    from pose_node.inference.devices import is_cuda_expected, why_no_cuda  # imports torch
+
+    reason = f"device: auto, running on the CPU: {why_no_cuda()}"
+    if is_cuda_expected():
+        logger.warning(reason)
+        return reason
+    logger.info(reason)
+    return ""
 
 
 def load_pipeline(parameters: NodeParameters) -> PosePipeline:
@@ -33,6 +61,8 @@ def load_pipeline(parameters: NodeParameters) -> PosePipeline:
         parameters.model,
         device=parameters.device,
         half=parameters.half,
+        backend=parameters.backend,
+        threads=parameters.threads or None,
         image_size=parameters.image_size,
         score_threshold=parameters.score_threshold,
         iou_threshold=parameters.iou_threshold,

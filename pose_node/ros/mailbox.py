@@ -34,14 +34,23 @@ class Mailbox(Generic[Item]):
             self._changed.notify()
         return replaced
 
-    def take(self) -> dict[str, Item]:
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        with self._changed:
+            return self._closed
+
+    def take(self, seconds: float | None = None) -> dict[str, Item]:
         """Wait until there is something, then take the newest item of every camera that has one.
 
+        Args:
+            seconds: longest time to wait; None for any.
+
         Returns:
-            Items by camera; empty only when the mailbox is closed.
+            Items by camera; empty when the time is up or the mailbox is closed.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._newest or self._closed)
+            self._changed.wait_for(lambda: self._newest or self._closed, seconds)
             newest, self._newest = self._newest, {}
         return newest
 

@@ -6,14 +6,12 @@ deactivating stops, cleaning up frees the network. It walks to active by itself 
 
 from __future__ import annotations
 
-import functools
 import math
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
@@ -22,8 +20,9 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_srvs.srv import SetBool
 
-from pose_node.errors import ImageError, PoseNodeError
+from pose_node.errors import DeviceError, ImageError, PoseNodeError
 from pose_node.imaging import check
+from pose_node.inference.device_faults import find_device_fault
 from pose_node.msg import SkeletonInfo
 from pose_node.pipeline import Found, PosePipeline
 from pose_node.process_settings import release_memory
@@ -31,31 +30,20 @@ from pose_node.ros import messages, start_up
 from pose_node.ros.adapters import check_adapters
 from pose_node.ros.camera_topics import ArrivedImage, CameraTopics
 from pose_node.ros.depth_topics import check_target_frame
-from pose_node.ros.diagnostics import NodeReport, to_diagnostics
-from pose_node.ros.loading import LoadPipeline, load_pipeline
+from pose_node.ros.health import NodeReport
+from pose_node.ros.lifecycle import with_reason
+from pose_node.ros.loading import LoadPipeline, apply_parameters, load_pipeline, why_on_cpu
 from pose_node.ros.mailbox import Mailbox
 from pose_node.ros.node_topics import NodeTopics
 from pose_node.ros.parameters import NodeParameters
+from pose_node.ros.recovery import RecoveringPipeline
+from pose_node.ros.reports import Reports
 from pose_node.ros.statistics import StageStatistics
 from pose_node.ros.throttle import Throttle
 from pose_node.ros.worker import Worker
 
-Transition = Callable[["PoseNode", LifecycleState], TransitionCallbackReturn]
-
-
-def _with_reason(transition: Transition) -> Transition:
-    """rclpy swallows what a transition raises without a word: log it."""
-
-    @functools.wraps(transition)
-    def run(node: PoseNode, state: LifecycleState) -> TransitionCallbackReturn:
-        try:
-            return transition(node, state)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not stay unknown
-            lines = "".join(traceback.format_exception(error))
-            node.get_logger().error(f"cannot {transition.__name__.removeprefix('on_')}: {lines}")
-            return TransitionCallbackReturn.ERROR
-
-    return run
+if TYPE_CHECKING:
+    from pose_node.inference.engine import PoseEngine
 
 
 class PoseNode(LifecycleNode):
@@ -77,22 +65,24 @@ class PoseNode(LifecycleNode):
         self._enabled = True
         self._active = False
         self._device_warning = ""
+        self._configure_error = ""
+        self.fails_for_now = False
         self._built_from: dict[str, Any] = {}
         # Owns the device: it loads the network, too. torch keeps a pool of threads for every thread
         # that ever computed, and with more of them than processors each operator takes longer.
         self._device_thread: ThreadPoolExecutor | None = None
-        self._pipeline: PosePipeline | None = None
+        self._device: RecoveringPipeline | None = None
         self._first_id = 1
         self._topics = NodeTopics(self)
         self._mailbox: Mailbox[ArrivedImage] | None = None
         self._worker: Worker[ArrivedImage] | None = None
         self._stages = StageStatistics()
         self._throttle = Throttle(seconds=5.0)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._reports = Reports(self)
         # Reports must come also while simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics_timer = self.create_timer(
-            self.parameters.diagnostics_period, self._publish_diagnostics, clock=steady
+            self.parameters.diagnostics_period, self._report, clock=steady
         )
         self._start_up_timer = self.create_timer(
             start_up.SECONDS, self._check_start_up, clock=steady, autostart=False
@@ -105,7 +95,7 @@ class PoseNode(LifecycleNode):
 
     # Lifecycle
 
-    @_with_reason
+    @with_reason
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the network and make the topics."""
         if not self._build():
@@ -114,19 +104,22 @@ class PoseNode(LifecycleNode):
 
     def _build(self) -> bool:
         """Network and topics as the parameters say; whether that worked."""
+        self._configure_error, self.fails_for_now = "", False
         try:
-            self._device_thread = ThreadPoolExecutor(1, "pose worker")
             self._check_packages()
-            self._pipeline = self._device_thread.submit(self._load, self.parameters).result()
-            self._pipeline.first_id = self._first_id
+            engine = self._load_network()
             self._topics.create(self.parameters)
-        except (PoseNodeError, ValueError) as error:
-            self.get_logger().error(f"cannot configure: {error}")
+        except Exception as error:
+            fault = find_device_fault(error)
+            self._configure_error = fault.reason if fault else str(error) or type(error).__name__
+            self.fails_for_now = fault is not None
+            if fault is None and not isinstance(error, (PoseNodeError, ValueError)):
+                raise
+        if self._configure_error:
+            self.get_logger().error(f"cannot configure: {self._configure_error}")
             self._free()
             return False
         self._built_from = self.parameters.fixed_values()
-        engine = self._pipeline.engine
-        self._report_device()
         self._stages = StageStatistics()
         now = self.get_clock().now().to_msg()
         self._skeleton_info.publish(messages.to_skeleton_info(engine.skeleton, now))
@@ -136,28 +129,47 @@ class PoseNode(LifecycleNode):
         )
         return True
 
+    def _load_network(self) -> PoseEngine:
+        self._device_thread = ThreadPoolExecutor(1, "pose worker")
+        self._device = self._device_thread.submit(
+            lambda: RecoveringPipeline(
+                lambda: self._load(self.parameters),
+                logger=self.get_logger(),
+                adopt=self._adopt,
+                first_id=self._first_id,
+            )
+        ).result()
+        assert self._device.pipeline is not None
+        return self._device.pipeline.engine
+
+    def _adopt(self, pipeline: PosePipeline) -> None:
+        """In the worker's thread: a new pipeline is in use."""
+        apply_parameters(pipeline, self.parameters)
+        self._device_warning = why_on_cpu(pipeline, self.parameters, self.get_logger())
+
     def _check_packages(self) -> None:
         """Raises ValueError if a parameter asks for a package that is not there."""
         check_target_frame(self.parameters.target_frame)
         check_adapters(self.parameters.adapter_names(), self.parameters.cameras)
 
-    @_with_reason
+    @with_reason
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start to listen and to work."""
         if self._built_from != self.parameters.fixed_values():  # changed since then
             self._free()
             if not self._build():
                 return TransitionCallbackReturn.ERROR
-        assert self._pipeline is not None
+        assert self._device is not None
         assert self._device_thread is not None
         self._mailbox = Mailbox()
         self._worker = Worker(
             self._mailbox,
-            self._pipeline,
+            self._device,
             deliver=self._deliver,
             refuse=lambda arrived, error: self._refuse(arrived.camera, error),
             fail=self._fail,
             thread=self._device_thread,
+            upkeep=self._device.upkeep,
         )
         self._topics.subscribe(
             self._on_image, lambda: self.parameters.max_image_pixels, self._refuse
@@ -166,25 +178,25 @@ class PoseNode(LifecycleNode):
         self._start_up_timer.reset()
         return super().on_activate(state)
 
-    @_with_reason
+    @with_reason
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop to listen and to work; the images being worked on are finished."""
         self._stop()
         return super().on_deactivate(state)
 
-    @_with_reason
+    @with_reason
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free network and topics."""
         self._free()
         return super().on_cleanup(state)
 
-    @_with_reason
+    @with_reason
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free everything."""
         self._free()
         return super().on_shutdown(state)
 
-    @_with_reason
+    @with_reason
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, so that configuring again starts afresh."""
         self._free()
@@ -202,14 +214,14 @@ class PoseNode(LifecycleNode):
         worker, self._worker, self._mailbox = self._worker, None, None
         if worker is not None:
             worker.stop()
-        if self._pipeline is not None:
-            self._pipeline.forget()
-            self._first_id = self._pipeline.next_id  # ids are not used again, whatever happens
+        if self._device is not None:
+            self._device.forget()
+            self._first_id = self._device.next_id  # ids are not used again, whatever happens
 
     def _free(self) -> None:
         self._stop()
         self._topics.destroy()
-        self._pipeline = None
+        self._device = None
         if self._device_thread is not None:
             self._device_thread.shutdown()
             release_memory()
@@ -220,7 +232,7 @@ class PoseNode(LifecycleNode):
 
     def _on_image(self, camera: CameraTopics, arrived: ArrivedImage) -> None:
         """In the executor's thread: check and store, nothing else."""
-        camera.statistics.received(self._age_ms(arrived))
+        camera.statistics.received(self._age_ms(arrived), messages.to_stamp_ns(arrived.header))
         if not self._enabled or self._mailbox is None:
             return
         try:
@@ -233,13 +245,15 @@ class PoseNode(LifecycleNode):
 
     def _deliver(self, arrived: ArrivedImage, found: Found, turn: float) -> None:
         """In the worker's thread: publish the people of one image."""
-        assert self._pipeline is not None
-        skeleton = self._pipeline.engine.skeleton
+        assert self._device is not None
+        assert self._device.pipeline is not None
+        pipeline = self._device.pipeline
+        skeleton = pipeline.engine.skeleton
         seconds = self._topics.publish(arrived, found, skeleton)
         statistics = self._topics.cameras[arrived.camera].statistics
         statistics.published((turn - arrived.arrived) * 1e3, self._age_ms(arrived))
         more = self._topics.publish_more(arrived, found, skeleton, self.parameters)
-        self._stages.worked({**self._pipeline.stage_times, "publish": seconds, **more})
+        self._stages.worked({**pipeline.stage_times, "publish": seconds, **more})
 
     def _age_ms(self, arrived: ArrivedImage) -> float:
         """Milliseconds since the image was taken, by the node's clock (which may be simulated).
@@ -249,8 +263,11 @@ class PoseNode(LifecycleNode):
         stamp = messages.to_stamp_ns(arrived.header)
         return (self.get_clock().now().nanoseconds - stamp) / 1e6 if stamp else math.nan
 
-    def _refuse(self, camera: str, error: ImageError) -> None:
+    def _refuse(self, camera: str, error: ImageError | DeviceError) -> None:
         topics = self._topics.cameras[camera]
+        if isinstance(error, DeviceError):  # which was said when it broke
+            topics.statistics.refused("device fault", str(error))
+            return
         topics.statistics.refused(error.kind, str(error))
         if self._throttle.lets_through(camera, error.kind):
             self.get_logger().error(f"image on {topics.topic} refused: {error}")
@@ -284,27 +301,9 @@ class PoseNode(LifecycleNode):
         if period != self._diagnostics_timer.timer_period_ns:
             self._diagnostics_timer.timer_period_ns = period
             self._diagnostics_timer.reset()  # else the old period ends first
-        if self._pipeline is not None:
-            engine = self._pipeline.engine
-            self._pipeline.score_threshold = self.parameters.score_threshold
-            self._pipeline.tracking = self.parameters.tracker_settings()
-            self._pipeline.smoothing = self.parameters.smoothing_settings()
-            engine.iou_threshold = self.parameters.iou_threshold
-            engine.max_people = self.parameters.max_people
-
-    def _report_device(self) -> None:
-        """Say loudly that a GPU was hoped for and is not used."""
-        assert self._pipeline is not None
-        if self.parameters.device != "auto" or self._pipeline.engine.device != "cpu":
-            return
-        from pose_node.inference.devices import is_cuda_expected, why_no_cuda
-
-        reason = f"device: auto, running on the CPU: {why_no_cuda()}"
-        if is_cuda_expected():
-            self._device_warning = reason
-            self.get_logger().warning(reason)
-        else:
-            self.get_logger().info(reason)
+        pipeline = None if self._device is None else self._device.pipeline
+        if pipeline is not None:
+            apply_parameters(pipeline, self.parameters)
 
     def _check_start_up(self) -> None:
         """Once, some seconds after activation: say why no images come."""
@@ -312,8 +311,10 @@ class PoseNode(LifecycleNode):
         for reason in self._topics.explain_silence():
             self.get_logger().warning(reason)
 
-    def _publish_diagnostics(self) -> None:
-        engine = self._pipeline.engine if self._pipeline is not None else None
+    def _report(self) -> None:
+        device = self._device
+        pipeline = None if device is None else device.pipeline
+        engine = None if pipeline is None else pipeline.engine
         report = NodeReport(
             state=self._state_name(),
             enabled=self._enabled,
@@ -322,24 +323,17 @@ class PoseNode(LifecycleNode):
             device_description=engine.device_description if engine else "",
             half=self.parameters.half,
             device_warning=self._device_warning,
-            stages_ms=self._stages.stages_ms(),
-            failing=self._stages.failing,
-            failures=self._stages.failures,
-            last_failure=self._stages.last_failure,
+            configure_error=self._configure_error,
+            device_fault=device.fault if device else "",
+            batch_limit=device.batch_limit if device else None,
+            stages=self._stages.report(),
         )
-        message = to_diagnostics(
-            self.get_clock().now().to_msg(),
-            self.get_fully_qualified_name(),
-            report,
-            {camera.topic: camera.statistics.report() for camera in self._topics.cameras.values()},
-            {depth.topic: depth.statistics.report() for depth in self._topics.depths.values()},
-        )
-        self._diagnostics.publish(message)
+        self._reports.publish(report, self._topics)
 
     def _state_name(self) -> str:
         if self._active:
             return "active"
-        return "inactive" if self._pipeline is not None else "unconfigured"
+        return "inactive" if self._device is not None else "unconfigured"
 
 
 def _values(given: Sequence[Parameter[Any]]) -> dict[str, Any]:

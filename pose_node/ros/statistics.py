@@ -7,42 +7,16 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-WINDOW_SECONDS = 10.0
+from pose_node.ros.window import Window
 
-
-class Window:
-    """Values of the last seconds. Not for several threads at once."""
-
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._values: deque[tuple[float, float]] = deque(maxlen=10_000)
-        self._started = now()
-
-    def add(self, value: float) -> None:
-        """Remember a value."""
-        self._values.append((self._now(), value))
-
-    def rate(self) -> float:
-        """Values per second."""
-        self._forget()
-        return len(self._values) / min(WINDOW_SECONDS, max(self._now() - self._started, 1e-3))
-
-    def percentiles(self, *percents: float) -> list[float] | None:
-        """Percentiles of the values, without those that are NaN; None without any."""
-        self._forget()
-        known = [value for _, value in self._values if not math.isnan(value)]
-        if not known:
-            return None
-        return [float(value) for value in np.percentile(known, percents)]
-
-    def _forget(self) -> None:
-        oldest = self._now() - WINDOW_SECONDS
-        while self._values and self._values[0][0] < oldest:
-            self._values.popleft()
+SILENT_SECONDS = 5.0
+_SILENT_INTERVALS = 3.0  # a camera that sends an image every ten seconds is not silent in between
+_STEP_BACK_SECONDS = 0.1  # of stamps; less is what clocks do that are synchronised
+_JUMP_SECONDS = 1.0  # by which a stamp may differ from what the time since the last one suggests
 
 
 @dataclass(frozen=True)
@@ -54,11 +28,16 @@ class CameraReport:
             replaced by a newer one before their turn, lost by the middleware.
         refused: images that could not be used since the start, by kind of fault.
         last_error: the latest of those faults in words.
-        rate_in, rate_out, rate_refused: images, answers and refusals per second.
+        rate_in, rate_out, rate_refused, rate_replaced, rate_lost: of these things, per second.
         age: stamp to publication, milliseconds, p50 and p95; None without answers.
         arrival: stamp to arrival at the node, likewise.
         wait: arrival to its turn, likewise.
-        silent: no image in this window.
+        silent: no image has come for `SILENT_SECONDS`, and for longer than this camera's pace
+            explains; or none ever.
+        jumps: how often a stamp did not follow from the one before, as when a clock is set.
+        last_jump: seconds of the latest, negative for back.
+        unstamped: the latest image had no stamp.
+        settled: the window is full: what it shows is no accident of the start.
     """
 
     received: int
@@ -70,38 +49,76 @@ class CameraReport:
     rate_in: float
     rate_out: float
     rate_refused: float
+    rate_replaced: float
+    rate_lost: float
     age: list[float] | None
     arrival: list[float] | None
     wait: list[float] | None
     silent: bool
+    jumps: int
+    last_jump: float
+    unstamped: bool
+    settled: bool
 
 
 class CameraStatistics:
     """Counts the images of one camera; from any thread."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._last_error = ""
         self._arrivals, self._waits, self._ages = Window(now), Window(now), Window(now)
-        self._refusals = Window(now)
+        self._refusals, self._replacements, self._losses = Window(now), Window(now), Window(now)
+        self._jumps = Window(now)
+        self._last_jump = 0.0
+        self._last_arrival = -math.inf
+        self._intervals: deque[float] = deque(maxlen=9)
+        self._last_stamp: tuple[float, int] | None = None  # when it came, nanoseconds
+        self._unstamped = False
 
-    def received(self, arrival_ms: float) -> None:
-        """An image arrived, so many milliseconds after its stamp (NaN: without one)."""
+    def received(self, arrival_ms: float, stamp_ns: int | None = None) -> None:
+        """An image arrived.
+
+        Args:
+            arrival_ms: so many milliseconds after its stamp; NaN without one.
+            stamp_ns: that stamp, 0 if the camera gave none, None if it cannot be read.
+        """
         with self._lock:
             self._counts["received"] += 1
             self._arrivals.add(arrival_ms)
+            now = self._now()
+            if math.isfinite(self._last_arrival):
+                self._intervals.append(now - self._last_arrival)
+            self._last_arrival = now
+            if stamp_ns is not None:
+                self._stamped(now, stamp_ns)
+
+    def _stamped(self, now: float, stamp_ns: int) -> None:
+        self._unstamped = stamp_ns == 0
+        if self._unstamped:
+            return
+        if self._last_stamp is not None:
+            came, last = self._last_stamp
+            step, expected = (stamp_ns - last) / 1e9, now - came
+            if step < -_STEP_BACK_SECONDS or abs(step - expected) > _JUMP_SECONDS + expected:
+                self._jumps.add(step)
+                self._last_jump = step
+        self._last_stamp = now, stamp_ns
 
     def replaced(self) -> None:
         """An image was replaced by a newer one before its turn."""
         with self._lock:
             self._counts["replaced"] += 1
+            self._replacements.add(1)
 
     def lost(self, count: int) -> None:
         """The middleware lost images."""
         with self._lock:
             self._counts["lost"] += count
+            self._losses.add(count)
 
     def refused(self, kind: str, reason: str) -> None:
         """An image could not be used."""
@@ -120,7 +137,6 @@ class CameraStatistics:
     def report(self) -> CameraReport:
         """The state now."""
         with self._lock:
-            rate_in = self._arrivals.rate()
             return CameraReport(
                 received=self._counts["received"],
                 published=self._counts["published"],
@@ -128,14 +144,25 @@ class CameraStatistics:
                 lost=self._counts["lost"],
                 refused=dict(self._refused),
                 last_error=self._last_error,
-                rate_in=rate_in,
+                rate_in=self._arrivals.rate(),
                 rate_out=self._ages.rate(),
                 rate_refused=self._refusals.rate(),
+                rate_replaced=self._replacements.rate(),
+                rate_lost=self._losses.total(),
                 age=self._ages.percentiles(50, 95),
                 arrival=self._arrivals.percentiles(50, 95),
                 wait=self._waits.percentiles(50, 95),
-                silent=rate_in == 0,
+                silent=self._now() - self._last_arrival > self._patience(),
+                jumps=self._jumps.count(),
+                last_jump=self._last_jump,
+                unstamped=self._unstamped,
+                settled=self._arrivals.settled(),
             )
+
+    def _patience(self) -> float:
+        """Seconds without an image that are no silence yet."""
+        usual = float(np.median(self._intervals)) if self._intervals else 0.0
+        return max(SILENT_SECONDS, _SILENT_INTERVALS * usual)
 
 
 @dataclass(frozen=True)
@@ -207,32 +234,54 @@ class DepthStatistics:
             )
 
 
-@dataclass
+@dataclass(frozen=True)
+class StageReport:
+    """Times and failures of the work at one moment.
+
+    Attributes:
+        stages_ms: for each stage p50 and p95 in milliseconds.
+        failing: the latest image could not be processed.
+        failures: how many could not, since the start.
+        last_failure: the latest reason.
+    """
+
+    stages_ms: Mapping[str, list[float]]
+    failing: bool
+    failures: int
+    last_failure: str
+
+
 class StageStatistics:
     """Times the stages of the work, and counts failures; from any thread."""
 
-    failures: int = 0
-    last_failure: str = ""
-    failing: bool = False
-    _stages: dict[str, Window] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stages: dict[str, Window] = {}
+        self._failing = False
+        self._failures = 0
+        self._last_failure = ""
 
     def worked(self, seconds: Mapping[str, float]) -> None:
         """The work was done, in so many seconds for each stage."""
         with self._lock:
-            self.failing = False
+            self._failing = False
             for name, value in seconds.items():
                 self._stages.setdefault(name, Window()).add(value * 1e3)
 
     def failed(self, reason: str) -> None:
         """The work failed."""
         with self._lock:
-            self.failing = True
-            self.failures += 1
-            self.last_failure = reason
+            self._failing = True
+            self._failures += 1
+            self._last_failure = reason
 
-    def stages_ms(self) -> dict[str, list[float]]:
-        """For each stage p50 and p95 in milliseconds."""
+    def report(self) -> StageReport:
+        """The state now."""
         with self._lock:
             found = {name: stage.percentiles(50, 95) for name, stage in self._stages.items()}
-        return {name: values for name, values in found.items() if values is not None}
+            return StageReport(
+                {name: values for name, values in found.items() if values is not None},
+                self._failing,
+                self._failures,
+                self._last_failure,
+            )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Protocol, TypeVar
 
-from pose_node.errors import ImageError
+from pose_node.errors import DeviceError, ImageError
 from pose_node.pipeline import Found
 from pose_node.poses import Frame
 from pose_node.ros.mailbox import Mailbox
@@ -35,9 +35,11 @@ class Worker(Generic[ArrivalType]):
         pipeline: frames to people.
         deliver: called with every image, what was found in it, and when its turn came
             (`time.monotonic`).
-        refuse: called with every image that cannot be decoded.
+        refuse: called with every image that cannot be decoded, or comes while the device is broken.
         thread: runs the work: the one that loaded the network, see `PoseNode`.
         fail: called with every other error, of decoding, the pipeline or `deliver`.
+        upkeep: called before every wait for images; returns in how many seconds it wants to be
+            called again even though none come.
     """
 
     def __init__(
@@ -46,15 +48,17 @@ class Worker(Generic[ArrivalType]):
         pipeline: Callable[[Sequence[Frame]], Sequence[Found]],
         *,
         deliver: Callable[[ArrivalType, Found, float], None],
-        refuse: Callable[[ArrivalType, ImageError], None],
+        refuse: Callable[[ArrivalType, ImageError | DeviceError], None],
         fail: Callable[[Exception], None],
         thread: ThreadPoolExecutor,
+        upkeep: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._mailbox = mailbox
         self._pipeline = pipeline
         self._deliver = deliver
         self._refuse = refuse
         self._fail = fail
+        self._upkeep = upkeep
         self._work_done = thread.submit(self._work)
 
     def stop(self) -> None:
@@ -63,7 +67,8 @@ class Worker(Generic[ArrivalType]):
         self._work_done.result()
 
     def _work(self) -> None:
-        while arrivals := self._mailbox.take():
+        while not self._mailbox.closed:
+            arrivals = self._mailbox.take(self._upkeep())
             turn = time.monotonic()
             decoded = [pair for pair in map(self._decode, arrivals.values()) if pair is not None]
             if not decoded:
@@ -83,9 +88,13 @@ class Worker(Generic[ArrivalType]):
         return None
 
     def _run(self, decoded: Sequence[tuple[ArrivalType, Frame]], turn: float) -> bool:
-        """Find and deliver the people. Returns whether they were found."""
+        """Find and deliver the people. Returns whether it makes no sense to try again."""
         try:
             results = self._pipeline([frame for _, frame in decoded])
+        except DeviceError as error:  # that is not for the images
+            for arrival, _ in decoded:
+                self._refuse(arrival, error)
+            return True
         except Exception as error:  # noqa: BLE001 - whatever it is, the next image gets its chance
             self._fail(error)
             return False

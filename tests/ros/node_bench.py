@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import re
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -225,8 +226,11 @@ class Bench:
         self.until(lambda: not messages.empty())
         return messages.get_nowait()
 
-    def logs(self, level: str = "") -> list[str]:
-        """What the node has logged, at one level ("info", "warn", "error") or at all."""
+    def logs(self, level: str = "", *, statuses: bool = False) -> list[str]:
+        """What the node has logged, at one level ("info", "warn", "error") or at all.
+
+        Without the lines on changed statuses, or only those.
+        """
         self._log += self._read_log()
         parts = LOG_LINE.split(self._log)[1:]
         lines = zip(parts[::3], parts[1::3], parts[2::3], strict=True)
@@ -234,6 +238,7 @@ class Bench:
             text.removesuffix("\n")
             for of, name, text in lines
             if name.endswith("pose_node") and of.lower() == (level or of.lower())
+            if text.startswith("status of=") == statuses
         ]
 
     def wait_for_log(self, part: str, level: str) -> str:
@@ -310,6 +315,11 @@ def header(seconds: int = 1_700_000_000, nanoseconds: int = 123_456_789) -> Head
 def picture() -> np.ndarray:
     """(HEIGHT, WIDTH, 3) BGR, every pixel different."""
     return np.arange(HEIGHT * WIDTH * 3).reshape(HEIGHT, WIDTH, 3).astype(np.uint8)
+
+
+def fresh_image(**changes: Any) -> Image:
+    """A good image message of right now."""
+    return image(header=header(*divmod(time.time_ns(), 1_000_000_000)), **changes)
 
 
 def image(number: int = 0, **changes: Any) -> Image:

@@ -1,8 +1,9 @@
-"""What supervisors read: the level and the words of each situation."""
+"""What supervisors read. The level and the words of each situation are in test_health.py."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -11,13 +12,16 @@ pytest.importorskip("rclpy", reason="ROS 2 missing: rclpy cannot be imported")
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from pose_node.ros.diagnostics import NodeReport, to_diagnostics
-from pose_node.ros.statistics import CameraReport, DepthReport
+from pose_node.ros.diagnostics import Judged, judge, to_diagnostics, to_summary
+from pose_node.ros.health import NodeReport
+from pose_node.ros.statistics import CameraReport, DepthReport, StageReport
 
 pytestmark = pytest.mark.ros
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+STALE = DiagnosticStatus.STALE
 TOPIC = "/front/image_raw"
+STAGES = StageReport({"network": [12.34, 15.0]}, failing=False, failures=0, last_failure="")
 NODE = NodeReport(
     state="active",
     enabled=True,
@@ -26,10 +30,10 @@ NODE = NodeReport(
     device_description="NVIDIA T4",
     half=True,
     device_warning="",
-    stages_ms={"network": [12.34, 15.0]},
-    failing=False,
-    failures=0,
-    last_failure="",
+    configure_error="",
+    device_fault="",
+    batch_limit=None,
+    stages=STAGES,
 )
 CAMERA = CameraReport(
     received=100,
@@ -41,10 +45,16 @@ CAMERA = CameraReport(
     rate_in=30.0,
     rate_out=28.04,
     rate_refused=0.0,
+    rate_replaced=1.0,
+    rate_lost=0.0,
     age=[40.0, 61.27],
     arrival=[5.0, 6.0],
     wait=[1.0, 2.0],
     silent=False,
+    jumps=0,
+    last_jump=0.0,
+    unstamped=False,
+    settled=True,
 )
 DEPTH_TOPIC = "/front/depth/image_raw"
 DEPTH = DepthReport(
@@ -52,14 +62,18 @@ DEPTH = DepthReport(
 )
 
 
-def statuses(node: NodeReport, camera: CameraReport) -> tuple[DiagnosticStatus, DiagnosticStatus]:
-    first, second = to_diagnostics(Time(sec=5), "/pose_node", node, {TOPIC: camera}, {}).status
-    return first, second
+def tell(
+    node: NodeReport = NODE, camera: CameraReport = CAMERA, depth: DepthReport = DEPTH
+) -> list[Judged]:
+    return judge("/pose_node", node, {TOPIC: camera}, {DEPTH_TOPIC: depth})
+
+
+def statuses(node: NodeReport, camera: CameraReport) -> list[DiagnosticStatus]:
+    return list(to_diagnostics(Time(sec=5), tell(node, camera), "NVIDIA T4").status)
 
 
 def depth_status(node: NodeReport, depth: DepthReport) -> DiagnosticStatus:
-    _, status = to_diagnostics(Time(sec=5), "/pose_node", node, {}, {DEPTH_TOPIC: depth}).status
-    return status
+    return to_diagnostics(Time(sec=5), tell(node, depth=depth), "NVIDIA T4").status[2]
 
 
 def values(status: DiagnosticStatus) -> dict[str, str]:
@@ -67,92 +81,39 @@ def values(status: DiagnosticStatus) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "level", "message"),
+    ("node", "camera", "level", "message"),
     [
-        ({}, OK, "yolo11n-pose on cuda:0"),
-        ({"enabled": False}, OK, "disabled by the service ~/enable"),
-        ({"state": "inactive"}, OK, "inactive: nothing is processed"),
-        ({"state": "unconfigured"}, OK, "unconfigured: nothing is processed"),
-        ({"device_warning": "no CUDA"}, WARN, "no CUDA"),
-        ({"failing": True, "last_failure": "no memory"}, ERROR, "images fail: no memory"),
-        (
-            {"failing": True, "last_failure": "no memory", "device_warning": "no CUDA"},
-            ERROR,
-            "images fail: no memory",
-        ),
-        ({"failures": 3, "last_failure": "no memory"}, OK, "yolo11n-pose on cuda:0"),
+        ({}, {}, OK, "yolo11n-pose on cuda:0"),
+        ({}, {"unstamped": True}, WARN, f"{TOPIC}: images have no stamp (0)"),
+        ({"device_warning": "no CUDA"}, {"unstamped": True}, WARN, "no CUDA"),
+        ({"device_warning": "no CUDA"}, {"silent": True}, STALE, f"{TOPIC}: no images any more"),
+        ({"device_fault": "it is gone"}, {"silent": True}, ERROR, "it is gone"),
+        ({"state": "inactive"}, {"silent": True}, OK, "inactive: nothing is processed"),
     ],
 )
-def test_node(changes: dict[str, object], level: bytes, message: str) -> None:
-    status, _ = statuses(dataclasses.replace(NODE, **changes), CAMERA)
-    assert (status.level, status.message) == (level, message)
+def test_summary_is_the_worst(
+    node: dict[str, Any], camera: dict[str, Any], level: bytes, message: str
+) -> None:
+    judged = tell(dataclasses.replace(NODE, **node), dataclasses.replace(CAMERA, **camera))
+    summary = to_summary("/pose_node", judged, "NVIDIA T4")
+    assert (summary.level, summary.name) == (level, "/pose_node")
+    assert summary.message.startswith(message)
+    assert summary.hardware_id == "NVIDIA T4"
 
 
-@pytest.mark.parametrize(
-    ("changes", "level", "message"),
-    [
-        ({}, OK, "28.0 images/s"),
-        ({"silent": True}, WARN, f"no images any more: see what publishes {TOPIC}"),
-        ({"silent": True, "received": 0}, WARN, f"no images yet: see what publishes {TOPIC}"),
-        ({"rate_out": 0.0}, WARN, "images arrive, but none was processed yet"),
-        (
-            {"rate_out": 0.0, "rate_refused": 30.0, "refused": {"zero area": 9}, "last_error": "0"},
-            ERROR,
-            "all images are refused: 0",
-        ),
-        (
-            {"rate_refused": 0.1, "refused": {"zero area": 2, "bad size": 1}, "last_error": "0x0"},
-            WARN,
-            "3 refused, last: 0x0",
-        ),
-        ({"refused": {"zero area": 2}, "last_error": "long ago"}, OK, "28.0 images/s"),
-    ],
-)
-def test_camera(changes: dict[str, object], level: bytes, message: str) -> None:
-    _, status = statuses(NODE, dataclasses.replace(CAMERA, **changes))
-    assert (status.level, status.message) == (level, message)
-
-
-@pytest.mark.parametrize("change", [{"enabled": False}, {"state": "inactive"}])
-def test_a_camera_that_is_not_processed_is_no_fault(change: dict[str, object]) -> None:
-    _, status = statuses(
-        dataclasses.replace(NODE, **change), dataclasses.replace(CAMERA, silent=True)
-    )
-    assert (status.level, status.message) == (OK, "not processed")
-
-
-@pytest.mark.parametrize(
-    ("changes", "level", "message"),
-    [
-        ({}, OK, "15.0 depth images/s"),
-        ({"rate_in": 0.0}, WARN, f"no depth images any more: see what publishes {DEPTH_TOPIC}"),
-        (
-            {"rate_in": 0.0, "received": 0},
-            WARN,
-            f"no depth images yet: see what publishes {DEPTH_TOPIC}",
-        ),
-        (
-            {"rate_missed": 0.1, "last_error": "nothing near"},
-            WARN,
-            "2 images without depth, last: nothing near",
-        ),
-        ({"last_error": "long ago"}, OK, "15.0 depth images/s"),
-    ],
-)
-def test_depth(changes: dict[str, object], level: bytes, message: str) -> None:
-    status = depth_status(NODE, dataclasses.replace(DEPTH, **changes))
-    assert (status.level, status.message) == (level, message)
-
-
-def test_depth_that_is_not_processed_is_no_fault() -> None:
-    status = depth_status(
-        dataclasses.replace(NODE, state="inactive"), dataclasses.replace(DEPTH, rate_in=0.0)
-    )
-    assert (status.level, status.message) == (OK, "not processed")
+def test_summary_has_all_parts() -> None:
+    silent = dataclasses.replace(CAMERA, silent=True)
+    assert values(to_summary("/pose_node", tell(camera=silent), "")) == {
+        "condition": "no images any more",
+        "node": "OK: yolo11n-pose on cuda:0",
+        TOPIC: f"STALE: no images any more: see what publishes {TOPIC}",
+        DEPTH_TOPIC: "OK: 15.0 depth images/s",
+    }
 
 
 def test_values_of_depth() -> None:
     assert values(depth_status(NODE, dataclasses.replace(DEPTH, last_error="nothing near"))) == {
+        "condition": "working",
         "input rate Hz": "15.0",
         "received": "50",
         "matched": "40",
@@ -163,13 +124,10 @@ def test_values_of_depth() -> None:
 
 
 def test_names_hardware_and_stamp() -> None:
-    array = to_diagnostics(
-        Time(sec=5, nanosec=6),
-        "/robot/pose_node",
-        NODE,
-        {"/a/image_raw": CAMERA, TOPIC: CAMERA},
-        {DEPTH_TOPIC: DEPTH},
+    judged = judge(
+        "/robot/pose_node", NODE, {"/a/image_raw": CAMERA, TOPIC: CAMERA}, {DEPTH_TOPIC: DEPTH}
     )
+    array = to_diagnostics(Time(sec=5, nanosec=6), judged, "NVIDIA T4")
     assert array.header.stamp == Time(sec=5, nanosec=6)
     assert [status.name for status in array.status] == [
         "/robot/pose_node: node",
@@ -181,8 +139,10 @@ def test_names_hardware_and_stamp() -> None:
 
 
 def test_values_of_the_node() -> None:
-    node = dataclasses.replace(NODE, failures=3, last_failure="no memory")
+    stages = dataclasses.replace(STAGES, failures=3, last_failure="no memory")
+    node = dataclasses.replace(NODE, stages=stages, batch_limit=2)
     assert values(statuses(node, CAMERA)[0]) == {
+        "condition": "small batches",
         "state": "active",
         "enabled": "true",
         "model": "yolo11n-pose",
@@ -190,6 +150,7 @@ def test_values_of_the_node() -> None:
         "device description": "NVIDIA T4",
         "half": "true",
         "network ms p50/p95": "12.3 / 15.0",
+        "images at once": "2",
         "failures": "3",
         "last failure": "no memory",
     }
@@ -200,6 +161,7 @@ def test_values_of_a_camera() -> None:
         CAMERA, refused={"zero area": 2, "bad size": 1}, last_error="0x0", age=None
     )
     assert values(statuses(NODE, camera)[1]) == {
+        "condition": "working",
         "input rate Hz": "30.0",
         "output rate Hz": "28.0",
         "received": "100",

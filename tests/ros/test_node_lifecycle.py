@@ -61,7 +61,7 @@ def test_topics_come_and_go(make_bench: MakeBench) -> None:
     assert (bench.state, own_topics(bench)) == ("inactive", outputs)
     assert bench.transition("cleanup") == ["SUCCESS"]
     assert (bench.state, own_topics(bench)) == ("unconfigured", set())
-    assert bench.node._pipeline is None
+    assert bench.node._device is None
 
 
 def test_transitions_by_the_service(make_bench: MakeBench) -> None:
@@ -125,13 +125,14 @@ def test_what_cannot_be_loaded_is_said_and_can_be_tried_again(
     assert bench.transition("configure") == ["FAILURE"]
     assert bench.logs("error") == [f"cannot configure: {error}"]
     assert (bench.state, own_topics(bench)) == ("unconfigured", set())
-    assert bench.status("node").message == "unconfigured: nothing is processed"
+    status = bench.status("node")
+    assert (status.level, status.message) == (DiagnosticStatus.ERROR, f"no network: {error}")
     bench.activate()
     assert bench.ask(image()).header == image().header
 
 
 def test_what_nobody_expects_while_loading_is_said_too(make_bench: MakeBench) -> None:
-    errors = [RuntimeError("CUDA out of memory")]
+    errors = [RuntimeError("odd shape")]
 
     def load(parameters: NodeParameters) -> FakePipeline:
         if errors:
@@ -142,7 +143,7 @@ def test_what_nobody_expects_while_loading_is_said_too(make_bench: MakeBench) ->
     assert bench.transition("configure") == ["ERROR"]
     (line,) = bench.logs("error")
     assert line.startswith("cannot configure: Traceback")
-    assert line.rstrip().endswith("RuntimeError: CUDA out of memory")
+    assert line.rstrip().endswith("RuntimeError: odd shape")
     assert bench.state == "unconfigured"
     bench.activate()
     assert bench.ask(image()).header == image().header
@@ -272,7 +273,7 @@ def test_diagnostics_come_while_simulated_time_stands_still(make_bench: MakeBenc
 def test_depth_is_reported(make_bench: MakeBench) -> None:
     bench = make_bench(depth=True).activate()
     status = bench.status("/depth/image_raw")
-    assert status.level == DiagnosticStatus.WARN
+    assert status.level == DiagnosticStatus.STALE
     assert status.message.startswith("no depth images yet")
 
 
@@ -333,7 +334,7 @@ def test_no_publisher(make_bench: MakeBench) -> None:
     )
     status = bench.status()
     assert (status.level, status.message) == (
-        DiagnosticStatus.WARN,
+        DiagnosticStatus.STALE,
         "no images yet: see what publishes /image_raw",
     )
 

@@ -12,7 +12,6 @@ from pose_node.ros.statistics import (
     DepthReport,
     DepthStatistics,
     StageStatistics,
-    Window,
 )
 
 
@@ -29,59 +28,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-def test_rate_of_a_steady_stream(clock: Clock) -> None:
-    window = Window(clock)
-    for _ in range(600):
-        clock.seconds += 1 / 30
-        window.add(1)
-    assert window.rate() == pytest.approx(30, rel=0.01)
-
-
-def test_rate_soon_after_the_start_is_not_diluted(clock: Clock) -> None:
-    window = Window(clock)
-    for _ in range(30):
-        clock.seconds += 1 / 30
-        window.add(1)
-    assert window.rate() == pytest.approx(30)
-
-
-def test_rate_is_finite_at_the_first_instant(clock: Clock) -> None:
-    window = Window(clock)
-    assert window.rate() == 0
-    window.add(1)
-    assert math.isfinite(window.rate())
-
-
-def test_old_values_are_forgotten(clock: Clock) -> None:
-    window = Window(clock)
-    window.add(1000)
-    clock.seconds += 8
-    window.add(2)
-    assert window.percentiles(50) == [501]
-    clock.seconds += 3
-    assert window.percentiles(50, 95) == [2, 2]
-    assert window.rate() == 0.1
-    clock.seconds += 11
-    assert window.percentiles(50) is None
-    assert window.rate() == 0
-
-
-def test_percentiles_leave_out_what_is_unknown(clock: Clock) -> None:
-    window = Window(clock)
-    window.add(math.nan)
-    assert window.percentiles(50, 95) is None
-    for value in range(101):
-        window.add(value)
-    assert window.percentiles(50, 95) == [50, 95]
-
-
-def test_memory_is_bounded(clock: Clock) -> None:
-    window = Window(clock)
-    for value in range(20_000):
-        window.add(value)
-    assert window.percentiles(0) == [10_000]
 
 
 def test_camera_without_images(clock: Clock) -> None:
@@ -165,24 +111,27 @@ def test_depth_counts_and_rates(clock: Clock) -> None:
 
 def test_stages_in_milliseconds() -> None:
     stages = StageStatistics()
-    assert stages.stages_ms() == {}
+    assert stages.report().stages_ms == {}
     stages.worked({"network": 0.040, "publish": 0.001})
     stages.worked({"network": 0.060, "publish": 0.001})
-    assert stages.stages_ms() == {
+    assert stages.report().stages_ms == {
         "network": pytest.approx([50, 59]),
         "publish": pytest.approx([1, 1]),
     }
-    assert (stages.failing, stages.failures, stages.last_failure) == (False, 0, "")
+    report = stages.report()
+    assert (report.failing, report.failures, report.last_failure) == (False, 0, "")
 
 
 def test_failing_until_the_next_success() -> None:
     stages = StageStatistics()
     stages.failed("out of memory")
     stages.failed("still out of memory")
-    assert (stages.failing, stages.failures) == (True, 2)
+    report = stages.report()
+    assert (report.failing, report.failures) == (True, 2)
     stages.worked({"network": 0.01})
-    assert (stages.failing, stages.failures) == (False, 2)
-    assert stages.last_failure == "still out of memory"
+    report = stages.report()
+    assert (report.failing, report.failures) == (False, 2)
+    assert report.last_failure == "still out of memory"
 
 
 def test_no_count_is_lost_between_threads() -> None:
@@ -201,4 +150,85 @@ def test_no_count_is_lost_between_threads() -> None:
     for thread in threads:
         thread.join()
     report = camera.report()
-    assert (report.received, report.refused, stages.failures) == (2000, {"zero area": 2000}, 2000)
+    assert (report.received, report.refused, stages.report().failures) == (
+        2000,
+        {"zero area": 2000},
+        2000,
+    )
+
+
+def arrive(camera: CameraStatistics, clock: Clock, *stamps: float, seconds: float = 0.1) -> None:
+    """Images with these stamps in seconds, so many seconds one after the other."""
+    for stamp in stamps:
+        clock.seconds += seconds
+        camera.received(1.0, round(stamp * 1e9))
+
+
+@pytest.mark.parametrize(
+    ("pace", "pause", "silent"),
+    [(0.03, 4.9, False), (0.03, 5.1, True), (10.0, 29.0, False), (10.0, 31.0, True)],
+)
+def test_silence_is_judged_by_the_pace(
+    clock: Clock, pace: float, pause: float, silent: bool
+) -> None:
+    camera = CameraStatistics(clock)
+    assert camera.report().silent
+    arrive(camera, clock, 1, 1, 1, 1, seconds=pace)
+    assert not camera.report().silent
+    clock.seconds += pause
+    assert camera.report().silent is silent
+    arrive(camera, clock, 1)
+    assert not camera.report().silent
+    clock.seconds += pause  # an outage does not change the pace
+    assert camera.report().silent is silent
+
+
+@pytest.mark.parametrize(
+    ("stamps", "jumps", "last"),
+    [
+        ((10.0, 10.1, 10.2), 0, 0.0),
+        ((10.0, 10.0, 9.95), 0, 0.0),  # doubled, or out of order by a little
+        ((10.0, 10.1, 3.1, 3.2), 1, -7.0),
+        ((10.0, 10.1, 99.1, 99.2), 1, 89.0),
+        ((10.0, 0.0, 10.2), 0, 0.0),
+        ((50.0, 10.0, 50.0), 2, 40.0),
+    ],
+)
+def test_jumps_of_stamps(clock: Clock, stamps: tuple[float, ...], jumps: int, last: float) -> None:
+    camera = CameraStatistics(clock)
+    arrive(camera, clock, *stamps)
+    report = camera.report()
+    assert report.jumps == jumps
+    assert report.last_jump == pytest.approx(last)
+    clock.seconds += 11
+    assert camera.report().jumps == 0
+
+
+def test_an_outage_is_no_jump(clock: Clock) -> None:
+    camera = CameraStatistics(clock)
+    arrive(camera, clock, 10.0, 10.1)
+    clock.seconds += 60
+    arrive(camera, clock, 70.2)
+    assert camera.report().jumps == 0
+
+
+def test_unstamped_is_what_the_latest_is(clock: Clock) -> None:
+    camera = CameraStatistics(clock)
+    arrive(camera, clock, 5.0, 0.0)
+    assert camera.report().unstamped
+    camera.received(math.nan)  # a message that cannot be read says nothing of stamps
+    assert camera.report().unstamped
+    arrive(camera, clock, 5.2)
+    assert not camera.report().unstamped
+
+
+def test_replaced_and_lost_per_second(clock: Clock) -> None:
+    camera = CameraStatistics(clock)
+    camera.replaced()
+    camera.lost(7)
+    clock.seconds += 2
+    report = camera.report()
+    assert (report.rate_replaced, report.rate_lost, report.settled) == (0.5, 3.5, False)
+    clock.seconds += 8
+    report = camera.report()
+    assert (report.rate_replaced, report.rate_lost, report.settled) == (0.1, 0.7, True)
