@@ -14,6 +14,8 @@ from torch import Tensor
 
 from pose_node.errors import ImageError
 from pose_node.inference.backends import BACKENDS, prepare
+from pose_node.inference.device_engine import DeviceEngine
+from pose_node.inference.device_pipeline import decode_precisely
 from pose_node.inference.devices import describe_device, resolve_device
 from pose_node.inference.exported_network import ExportedNetwork
 from pose_node.inference.letterbox import Letterbox
@@ -96,6 +98,9 @@ class PoseEngine:
         recordable = self._device.type == "cpu" and isinstance(network, torch.nn.Module)
         self._recorded = RecordedNetwork(network) if recordable else None
         self._dtype = torch.float16 if half else torch.float32
+        # On a GPU, a network of torch runs in one go with all that comes before and after it.
+        whole = self._device.type == "cuda" and isinstance(network, torch.nn.Module)
+        self._on_device = DeviceEngine(network, device=self._device, half=half) if whole else None
         # A GPU is fastest with all images at once, a CPU with one after the other.
         self._batches = self._device.type != "cpu"
 
@@ -273,6 +278,8 @@ class PoseEngine:
             box = self._fit(*image.shape[:2])
             groups[box.height, box.width].append((index, box))
 
+        if self._on_device is not None:
+            return self._run_on_device(self._on_device, images, orders, list(groups.values()))
         results = [Poses.empty(self.num_keypoints)] * len(images)
         for group in groups.values():
             size = len(group) if self._batches else 1
@@ -322,25 +329,52 @@ class PoseEngine:
         else:
             batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
             batch = batch.to(self._dtype).mul_(self.network.preprocessing.scale)
-            decoded = self._recorded(batch) if self._recorded else self._decode_eagerly(batch)
+            recorded = self._recorded
+            decoded = recorded(batch) if recorded else decode_precisely(self.network, batch)
             best = decoded[..., 4 : 4 + self.network.num_classes].amax(2)
             image_index, anchor = (best > self.score_threshold).nonzero(as_tuple=True)
             rows = decoded[image_index, anchor]
         packed = torch.cat((image_index[:, None].to(rows.dtype), rows), 1).cpu().numpy()
         return packed[:, 0].astype(np.int64), packed[:, 1:]
 
-    def _decode_eagerly(self, batch: Tensor) -> Tensor:
-        cudnn = torch.backends.cudnn
-        with cudnn.flags(
-            enabled=cudnn.enabled,
-            benchmark=cudnn.benchmark,
-            deterministic=cudnn.deterministic,
-            allow_tf32=False,  # by default, float32 convolutions are rounded to 10 bits of mantissa
-        ):
-            raw = self.network(batch)
-        if self.half:  # float16 cannot tell neighbouring pixels apart beyond 1024
-            raw = [type(maps)(*(part.float() for part in maps)) for maps in raw]
-        return self.network.decode(raw)
+    def _run_on_device(
+        self,
+        on_device: DeviceEngine,
+        images: Sequence[np.ndarray],
+        orders: Sequence[ChannelOrder],
+        groups: Sequence[Sequence[tuple[int, Letterbox]]],
+    ) -> list[Poses]:
+        """All batches: while the device works on one, the next is brought to it."""
+        times = [time.perf_counter()]
+        batches = []
+        for group in groups:
+            indices, boxes = zip(*group, strict=True)
+            started = on_device.start(
+                [(images[i], orders[i]) for i in indices],
+                boxes,
+                score_threshold=self.score_threshold,
+                iou_threshold=self.iou_threshold,
+                classes=self.classes,
+                max_people=self.max_people,
+            )
+            batches.append((indices, started))
+        times.append(time.perf_counter())
+        for _, started in batches:
+            on_device.wait(started)
+        times.append(time.perf_counter())
+        results = [Poses.empty(self.num_keypoints)] * len(images)
+        for indices, started in batches:
+            people = on_device.finish(started, self._poses_of_rows)
+            for index, poses in zip(indices, people, strict=True):
+                results[index] = poses
+        times.append(time.perf_counter())
+        self.stage_times = dict(zip(self.stage_times, np.diff(times).tolist(), strict=True))
+        return results
+
+    def _poses_of_rows(self, rows: Tensor, box: Letterbox) -> Poses:
+        """People among all rows of one image, where the device could not know all of them."""
+        best = rows[:, 4 : 4 + self.network.num_classes].amax(1)
+        return self._to_poses(rows[best > self.score_threshold].cpu().numpy(), box)
 
     def _to_poses(self, rows: np.ndarray, box: Letterbox) -> Poses:
         """Suppress duplicates among decoded rows of one image, and go back to its pixels."""

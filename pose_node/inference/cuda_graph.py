@@ -1,0 +1,71 @@
+"""Recording work on an NVIDIA GPU as a graph, which the driver then starts in one go."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+
+WARM_UPS = 3
+
+
+class CudaGraphs:
+    """Records functions as graphs that share memory, all on one stream.
+
+    The graphs may share memory because they run one after the other, and what a function leaves
+    behind it writes to memory from before the recording.
+
+    Args:
+        device: an NVIDIA GPU.
+
+    Attributes:
+        stream: where to run the functions, recorded or not.
+        why_not: why nothing is recorded any more; None as long as recording works.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        torch.cuda.synchronize(device)  # what other streams did to the weights is done
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.why_not: str | None = None
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def record(self, function: Callable[[], None]) -> Callable[[], None]:
+        """A function that does the same in one go, or the same function with a warning.
+
+        Args:
+            function: works on memory that it got earlier, in shapes that do not change, without
+                waiting for the device. Runs a few times.
+        """
+        if self.why_not is not None:
+            return function
+        cudnn = torch.backends.cudnn
+        try:
+            graph = torch.cuda.CUDAGraph()
+            # One shape for long: it pays to try which of cuDNN's algorithms is the fastest.
+            with cudnn.flags(
+                enabled=cudnn.enabled,
+                benchmark=True,
+                deterministic=cudnn.deterministic,
+                allow_tf32=cudnn.allow_tf32,
+            ):
+                with torch.cuda.stream(self.stream):
+                    for _ in range(WARM_UPS):
+                        function()
+                # Other threads may go on using the device meanwhile.
+                with torch.cuda.graph(
+                    graph,
+                    pool=self._pool,
+                    stream=self.stream,
+                    capture_error_mode="thread_local",
+                ):
+                    function()
+        except RuntimeError as error:
+            self.why_not = f"torch {torch.__version__} cannot record the network: {error}"
+            warnings.warn(
+                f"No CUDA graph, images will take longer: {self.why_not}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return function
+        return graph.replay

@@ -1,0 +1,233 @@
+"""Batches of images to people, everything but the first and the last copy on the device.
+
+A composition of a batch (sizes, channel orders, how many) that comes again is recorded as one CUDA
+graph; others run as they are, which takes longer and gives the same results. See docs/gpu.md.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pose_node.inference.cuda_graph import CudaGraphs
+from pose_node.inference.device_kernels import choose_kernels
+from pose_node.inference.device_pipeline import (
+    HEADER,
+    MAX_CANDIDATES,
+    MAX_PEOPLE,
+    DevicePipeline,
+    ImagePlace,
+    LiveSettings,
+)
+from pose_node.inference.image_upload import ImageUpload
+from pose_node.inference.letterbox import Letterbox
+from pose_node.inference.networks import Network
+from pose_node.inference.recorded import REPETITIONS
+from pose_node.poses import ChannelOrder, Poses
+
+MAX_GRAPHS = 16
+"""Recorded compositions that are kept."""
+
+LONG_UNUSED = 1000
+"""Batches after which a graph may make room for another; recording takes as long as hundreds."""
+
+MAX_SEEN = 256
+"""Compositions that are counted before they are recorded."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A batch on the device.
+
+    Attributes:
+        order: for each image on the device, its index in the batch.
+        boxes: for each image on the device, where it lies in the input.
+        max_people: most people of one image.
+    """
+
+    program: _Program
+    order: tuple[int, ...]
+    boxes: tuple[Letterbox, ...]
+    max_people: int
+
+
+class _Program:
+    """A pipeline, its memory, and how to run it."""
+
+    def __init__(self, pipeline: DevicePipeline, upload: ImageUpload) -> None:
+        self.pipeline = pipeline
+        self.upload = upload
+        self.run: Callable[[], None] = pipeline
+        people = pipeline.people
+        self.result = people  # on the host
+        self.done: torch.cuda.Event | None = None
+        if people.device.type == "cuda":
+            self.result = torch.empty(people.shape, pin_memory=True)
+            self.done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self.last_used = 0
+
+
+class DeviceEngine:
+    """Runs batches of images on one device. Not for several threads at once.
+
+    Args:
+        network: of torch, on the device, its weights final.
+        device: an NVIDIA GPU; on the CPU everything runs as it is, for comparison.
+        half: whether the network computes in float16.
+
+    Attributes:
+        why_no_kernels: why torch's operators do what Triton's kernels would; None if these do.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        device: torch.device,
+        half: bool,
+    ) -> None:
+        self._network = network
+        self._device = device
+        self._dtype = torch.float16 if half else torch.float32
+        self._kernels, self.why_no_kernels = choose_kernels(device)
+        self._settings = LiveSettings(network.num_classes, device)
+        self._graphs = CudaGraphs(device) if device.type == "cuda" else None
+        self._upload: ImageUpload | None = None
+        self._programs: dict[tuple[ImagePlace, ...], _Program] = {}
+        self._seen: Counter[tuple[ImagePlace, ...]] = Counter()
+        self._calls = 0
+
+    @property
+    def why_not(self) -> str | None:
+        """Why nothing is recorded as a graph any more; None as long as recording works."""
+        return self._graphs.why_not if self._graphs else "graphs are for NVIDIA GPUs"
+
+    @property
+    def num_graphs(self) -> int:
+        """Compositions of batches that are ready to run in one go."""
+        return sum(program.run is not program.pipeline for program in self._programs.values())
+
+    @torch.inference_mode()
+    def start(
+        self,
+        images: Sequence[tuple[np.ndarray, ChannelOrder]],
+        boxes: Sequence[Letterbox],
+        *,
+        score_threshold: float,
+        iou_threshold: float,
+        classes: tuple[int, ...] | None,
+        max_people: int,
+    ) -> Started:
+        """Upload a batch and set the device to work, without waiting for it.
+
+        A composition must be finished before it is started again; different ones may overlap.
+
+        Args:
+            images: arrays (H, W, 3) uint8 with their channel orders.
+            boxes: where each lies in its input; the inputs have one size.
+            score_threshold, iou_threshold, classes, max_people: see `PoseEngine`.
+        """
+        places = [
+            ImagePlace(image.shape[0], image.shape[1], channel_order, box)
+            for (image, channel_order), box in zip(images, boxes, strict=True)
+        ]
+        # The same cameras in another order are the same composition.
+        order = tuple(sorted(range(len(places)), key=lambda index: places[index][:3]))
+        key = tuple(places[index] for index in order)
+        with self._stream():
+            self._settings.set(score_threshold, iou_threshold, classes)
+            program = self._program(key)
+            program.upload([images[index][0] for index in order])
+            program.run()
+            if program.done is not None:
+                program.result.copy_(program.pipeline.people, non_blocking=True)
+                program.done.record()
+        return Started(program, order, tuple(place.box for place in key), max_people)
+
+    def wait(self, started: Started) -> None:
+        """Wait until the device has done all that `start` set it to."""
+        if started.program.done is not None:
+            started.program.done.synchronize()
+
+    @torch.inference_mode()
+    def finish(
+        self, started: Started, poses_of_rows: Callable[[Tensor, Letterbox], Poses]
+    ) -> list[Poses]:
+        """Wait for a batch: one `Poses` for each image, in the order given to `start`.
+
+        Args:
+            started: what `start` returned.
+            poses_of_rows: makes `Poses` of all that the network said of one image, (A, 4 + classes
+                + K * dimensions). Asked where an image has more candidates or people than fit on
+                the device, so that it gets the same answer as everywhere else.
+        """
+        self.wait(started)
+        program = started.program
+        results = program.result.numpy()
+        people: list[Poses] = [Poses.empty(self._network.num_keypoints)] * len(started.order)
+        for position, (index, box) in enumerate(zip(started.order, started.boxes, strict=True)):
+            poses = self._unpack(results[position], started.max_people)
+            if poses is None:
+                with self._stream():
+                    poses = poses_of_rows(program.pipeline.rows[position], box)
+            people[index] = poses
+        return people
+
+    def _unpack(self, result: np.ndarray, max_people: int) -> Poses | None:
+        """People of one image; None where the device could not know all of them."""
+        kept, found, settled = (int(value) for value in result[:HEADER])
+        suppressed = not self._network.end_to_end and found > MAX_CANDIDATES
+        all_of_them = kept < MAX_PEOPLE and not suppressed
+        if not settled or not (kept >= max_people or all_of_them):
+            return None
+        count, num_keypoints = min(kept, max_people), self._network.num_keypoints
+        rows = result[HEADER:].reshape(MAX_PEOPLE, 5 + 3 * num_keypoints)[:count].copy()
+        keypoints = rows[:, 5:].reshape(count, num_keypoints, 3)
+        return Poses.from_arrays(rows[:, :4], rows[:, 4], keypoints)
+
+    def _program(self, key: tuple[ImagePlace, ...]) -> _Program:
+        self._calls += 1
+        program = self._programs.get(key)
+        if program is None:
+            program = self._make(key)
+            if len(self._seen) >= MAX_SEEN:
+                self._seen.clear()
+            self._seen[key] += 1
+            if self._graphs and self._seen[key] >= REPETITIONS and self._make_room():
+                program.run = self._graphs.record(program.pipeline)
+                self._programs[key] = program
+        program.last_used = self._calls
+        return program
+
+    def _make_room(self) -> bool:
+        """Whether one more graph may be kept."""
+        if len(self._programs) < MAX_GRAPHS:
+            return True
+        oldest = min(self._programs, key=lambda key: self._programs[key].last_used)
+        if self._calls - self._programs[oldest].last_used < LONG_UNUSED:
+            return False
+        del self._programs[oldest], self._seen[oldest]
+        return True
+
+    def _make(self, key: tuple[ImagePlace, ...]) -> _Program:
+        needed = sum(place.num_bytes for place in key)
+        if self._upload is None or len(self._upload.pixels) < needed:
+            self._upload = ImageUpload(needed, self._device)  # programs keep the one they have
+        pipeline = DevicePipeline(
+            self._network,
+            key,
+            pixels=self._upload.pixels,
+            settings=self._settings,
+            dtype=self._dtype,
+            kernels=self._kernels,
+        )
+        return _Program(pipeline, self._upload)
+
+    def _stream(self) -> AbstractContextManager[object]:
+        return torch.cuda.stream(self._graphs.stream) if self._graphs else nullcontext()
