@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +17,23 @@ from pose_node import __version__
 from pose_node.arguments import ENGINE_SETTINGS, add_engine_arguments, positive, texts
 from pose_node.errors import OutputError, SourceError
 from pose_node.models.fetch import file_digest, resolve_model
+from pose_node.predict_outputs import add_output_arguments, open_outputs
 from pose_node.predict_sources import add_ray_arguments, check_ray, load_own_engine, open_sources
+from pose_node.predict_tracking import add_tracking_arguments, following
 from pose_node.process_settings import tune_process
 from pose_node.progress import ProgressLine
 
 if TYPE_CHECKING:
     from pose_node.inference.engine import PoseEngine
-    from pose_node.poses import Poses, Skeleton
+    from pose_node.predict_tracking import Following
     from pose_node.prediction.frames import Selection
     from pose_node.prediction.journal import Journal
     from pose_node.prediction.outputs import Output
-    from pose_node.prediction.run import Progress, Summary, Tracker
+    from pose_node.prediction.run import Progress, Summary
 
 EXIT_FAILURES = 1
 EXIT_INTERRUPTED = 130
 
-FORMATS = ("jsonl", "csv", "coco", "parquet", "annotated", "bag")
 _SUMMARY, _JOURNAL = "run.json", ".journal.jsonl"
 
 
@@ -60,16 +62,6 @@ def add_predict(commands: Any) -> None:
     parser.add_argument(
         "--model", default="yolo11n-pose", help="a file, or a fetched model (yolo11n-pose)"
     )
-    parser.add_argument(
-        "--save",
-        nargs="+",
-        default=["jsonl"],
-        choices=FORMATS,
-        help="what to write: any of %(choices)s (jsonl)",
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("predictions"), metavar="DIR", help="to (predictions)"
-    )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument("--force", action="store_true", help="replace the results in DIR")
     parser.add_argument("--range", default=":", metavar="A:B", help="frames 100:200 or 5s:7.5s")
@@ -82,33 +74,12 @@ def add_predict(commands: Any) -> None:
         default=[],
         help="of bags, an image topic to read (all of colour images)",
     )
-    parser.add_argument(
-        "--codec", choices=("vp8", "vp9", "h264"), default="vp8", help="of annotated videos (vp8)"
-    )
-    parser.add_argument(
-        "--keypoint-threshold",
-        type=float,
-        default=0.5,
-        metavar="X",
-        help="keypoints below are not drawn (0.5)",
-    )
-    parser.add_argument(
-        "--bag-storage", choices=("mcap", "sqlite3"), help="of bags that are written (as read)"
-    )
-    parser.add_argument(
-        "--copy-bag", action="store_true", help="copy the messages that are read into the new bag"
-    )
-    parser.add_argument(
-        "--track", action="store_true", help="give people ids that last from frame to frame"
-    )
-    parser.add_argument("--show", action="store_true", help="show results in a window as well")
-    parser.add_argument(
-        "--rerun", action="store_true", help="write DIR/view.rrd for the Rerun viewer as well"
-    )
+    add_output_arguments(parser)
     add_engine_arguments(parser, score_threshold=0.3, iou_threshold=0.65, max_people=100)
     parser.add_argument(
         "--batch-size", type=positive, metavar="N", help="images at once (8 on a GPU, else 1)"
     )
+    add_tracking_arguments(parser)
     add_ray_arguments(parser)
     parser.set_defaults(command=run_predict, parser=parser)
 
@@ -117,6 +88,7 @@ def run_predict(options: argparse.Namespace) -> int:
     """0 if everything could be read, 1 if not, 130 if it was interrupted."""
     tune_process()  # before torch is imported
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # damage is reported by us
+    from pose_node.pipeline import lowest_score
     from pose_node.prediction.frames import Selection
     from pose_node.prediction.journal import Journal
     from pose_node.prediction.outputs import write_summary
@@ -131,13 +103,14 @@ def run_predict(options: argparse.Namespace) -> int:
     if live and options.resume:
         raise SourceError(f"{live[0]} is live and cannot be resumed")
     check_ray(options, live)
+    people = following(options)
     known = _before(options)
     if known is not None:
         return known
     model = resolve_model(options.model)
     engine = load_own_engine(options, model)
-    if options.track:
-        engine.score_threshold = _lowest_score(options.score_threshold)
+    if people is not None:
+        engine.score_threshold = lowest_score(options.score_threshold, people.tracking)
     settings = {
         **_settings(options, model, sources, selection),
         "lowest_score": engine.score_threshold,
@@ -148,8 +121,8 @@ def run_predict(options: argparse.Namespace) -> int:
         num_keypoints=engine.num_keypoints,
         resume=options.resume,
     )
-    summary, device = _run(options, engine, model, sources, selection, journal)
-    facts = _facts(options, engine, settings, summary)
+    summary, device = _run(options, engine, model, sources, selection, journal, people)
+    facts = _facts(options, engine, {**settings, **_followed(people)}, summary)
     write_summary(options.output / _SUMMARY, {**facts, "device": device})
     return _report(options, summary)
 
@@ -161,15 +134,16 @@ def _run(
     sources: Sequence[str],
     selection: Selection,
     journal: Journal,
+    people: Following | None,
 ) -> tuple[Summary, str]:
     """The run, and what found the people; its journal stays for `--resume` if there is need."""
-    from pose_node.prediction.run import predict, stop_on_signals
+    from pose_node.interruption import stop_on_signals
+    from pose_node.prediction.bag_output import BagOutput
+    from pose_node.prediction.run import predict
 
     begun, complete = options.resume, False
+    outputs: list[Output] = []
     try:
-        outputs = _outputs(options, sources, engine.skeleton)
-        begun = True
-        (options.output / _SUMMARY).unlink(missing_ok=True)
         stop = threading.Event()
         with (
             # Ray takes the signals, too: ours come after it.
@@ -177,13 +151,16 @@ def _run(
             stop_on_signals(stop, signal.SIGINT, signal.SIGTERM),
             _Progress() as progress,
         ):
+            outputs = open_outputs(options, sources, engine.skeleton)
+            begun = True
+            (options.output / _SUMMARY).unlink(missing_ok=True)
             summary = predict(
                 engine,
                 sources,
                 opened.open,
                 outputs,
                 journal=journal,
-                new_tracker=_new_tracker(options, engine.skeleton) if options.track else None,
+                new_tracker=partial(people.new_tracker, engine.skeleton) if people else None,
                 batch_size=options.batch_size or (1 if engine.device == "cpu" else 8),
                 stop=stop,
                 progress=progress.calls(),
@@ -191,7 +168,14 @@ def _run(
         complete = summary.complete
     finally:
         journal.close(keep=begun and not complete)
+    for output in outputs:
+        if isinstance(output, BagOutput):
+            summary.failures += output.failures
     return summary, opened.device
+
+
+def _followed(people: Following | None) -> dict[str, Any]:
+    return {"track": False, "smoothing": None} if people is None else people.to_json()
 
 
 def _before(options: argparse.Namespace) -> int | None:
@@ -223,72 +207,6 @@ def _before(options: argparse.Namespace) -> int | None:
     return None
 
 
-def _outputs(
-    options: argparse.Namespace, sources: Sequence[str], skeleton: Skeleton
-) -> list[Output]:
-    from pose_node.prediction.bags import is_bag
-    from pose_node.prediction.outputs import CocoResults, Csv, JsonLines
-
-    folder: Path = options.output
-    outputs: list[Output] = []
-    if options.show:
-        from pose_node.prediction.window import Window
-
-        outputs.append(Window(skeleton))
-    if "bag" in options.save:
-        others = [source for source in sources if not is_bag(Path(source))]
-        if options.copy_bag and others:
-            raise OutputError(f"--copy-bag: only bags can be copied, {others[0]} is none")
-        from pose_node.prediction.bag_output import BagOutput
-
-        bags = folder / "bags"
-        outputs.append(
-            BagOutput(bags, skeleton, storage=options.bag_storage, copy=options.copy_bag)
-        )
-    if "annotated" in options.save:
-        from pose_node.prediction.pictures import AnnotatedPictures
-
-        outputs.append(
-            AnnotatedPictures(
-                folder / "annotated",
-                skeleton,
-                codec=options.codec,
-                keypoint_threshold=options.keypoint_threshold,
-            )
-        )
-    if "jsonl" in options.save:
-        outputs.append(JsonLines(folder / "poses.jsonl"))
-    if "csv" in options.save:
-        outputs.append(Csv(folder / "poses.csv", skeleton))
-    if options.rerun:
-        from pose_node.viewing.output import RerunOutput
-
-        outputs.append(
-            RerunOutput(
-                folder / "view.rrd", skeleton, keypoint_threshold=options.keypoint_threshold
-            )
-        )
-    if "parquet" in options.save:
-        from pose_node.prediction.parquet_output import Parquet
-
-        outputs.append(Parquet(folder / "poses.parquet"))
-    if "coco" in options.save:
-        numbered = _have_numbers(sources)
-        outputs.append(CocoResults(folder / "coco_results.json", numbered=numbered))
-    return outputs
-
-
-def _have_numbers(sources: Sequence[str]) -> bool:
-    """Whether all sources are images whose names are different numbers, as COCO's are."""
-    from pose_node.sources import find_images
-
-    try:
-        names = [path.stem for source in sources for path in find_images(source)]
-    except SourceError:  # a video, or nothing
-        return False
-    return all(name.isdecimal() for name in names) and len({*map(int, names)}) == len(names)
-
-
 def _settings(
     options: argparse.Namespace, model: Path, sources: Sequence[str], selection: Selection
 ) -> dict[str, Any]:
@@ -302,35 +220,6 @@ def _settings(
         "range": options.range,
         "every": selection.every,
     }
-
-
-class _PersonIds:
-    """A tracker that lets weak people through only if they continue a track."""
-
-    def __init__(self, skeleton: Skeleton, score_threshold: float) -> None:
-        from pose_node.tracking import PoseTracker
-
-        self._tracker = PoseTracker(skeleton)
-        self._score_threshold = score_threshold
-
-    def update(self, poses: Poses, stamp_ns: int | None) -> Poses:
-        """The people of the next frame, with ids; images by themselves get none."""
-        from pose_node.tracking import publishable
-
-        if stamp_ns is not None:
-            poses = self._tracker.update(poses, stamp_ns)
-        return publishable(poses, self._score_threshold)
-
-
-def _lowest_score(score_threshold: float) -> float:
-    """What a tracker needs of the engine: weak people too, if they continue a track."""
-    from pose_node.tracking import TrackerSettings
-
-    return min(score_threshold, TrackerSettings().low_score)
-
-
-def _new_tracker(options: argparse.Namespace, skeleton: Skeleton) -> Callable[[], Tracker]:
-    return lambda: _PersonIds(skeleton, options.score_threshold)
 
 
 class _Progress:
@@ -391,7 +280,7 @@ def _facts(
             "keypoint_names": engine.skeleton.keypoint_names,
             "edges": engine.skeleton.edges,
         },
-        "settings": {**settings, "track": options.track},
+        "settings": settings,
         "pose_node": __version__,
     }
 

@@ -65,7 +65,7 @@ def add_view(commands: Any) -> None:
 def view_results(options: argparse.Namespace) -> int:
     """0 when everything is shown, 130 if it was interrupted before."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is damaged is reported by us
-    from pose_node.prediction.run import stop_on_signals
+    from pose_node.interruption import stop_on_signals
     from pose_node.skeletons import load_skeleton
     from pose_node.viewing.results import Results
 

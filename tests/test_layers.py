@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "pose_node"
 
 # From the bottom up. A module may import from lower layers and from its own.
 LAYERS = (
-    ("errors", "poses", "progress", "process_settings", "output_files"),
+    ("errors", "poses", "progress", "process_settings", "output_files", "interruption"),
     ("installation", "plain_yaml"),
     ("image_headers", "skeletons"),
     ("imaging", "drawing", "camera_model"),
@@ -31,7 +31,7 @@ LAYERS = (
     ("viewing",),
     ("ros",),
     ("arguments", "commands"),
-    ("predict_sources",),
+    ("predict_sources", "predict_outputs", "predict_tracking"),
     ("evaluate_command", "predict_command", "export_command", "view_command", "cli", "__main__"),
 )
 ROS_PACKAGES = {

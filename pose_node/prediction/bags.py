@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pose_node.errors import ImageError, SourceError
+from pose_node.errors import PoseNodeError, SourceError
 from pose_node.imaging import CompressedImage, RawImage, to_array
 from pose_node.prediction.frames import Failure, Kind, RecordedFrame, Selection
 
@@ -15,6 +15,10 @@ RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 
 _BAG_SUFFIXES = {".mcap", ".db3", ".bag"}
 _DEPTH_ENCODINGS = {"16UC1", "32FC1"}
+
+# Where bags are read, every exception is one more way in which a file can be damaged: rosbags
+# passes on what its libraries raise (two of SQLite, Zstandard, LZ4, struct, its own), which have no
+# common parent and are not the same from version to version.
 
 
 def is_bag(path: Path) -> bool:
@@ -66,8 +70,10 @@ class BagRecording:
             with _open(path) as reader:
                 connections = self._choose(reader, topics)
                 self.start_ns, seconds = reader.start_time, reader.duration / 1e9
-        except _reading_errors() as error:
-            raise SourceError(f"bag {path} cannot be read: {_reason(error)}") from error
+        except PoseNodeError:
+            raise
+        except Exception as error:
+            raise SourceError(f"bag {path} cannot be read: {reason(error)}") from error
         self._ids = {connection.id for connection in connections}
         self.topics = tuple(sorted({connection.topic for connection in connections}))
         counts: dict[str, int] = defaultdict(int)
@@ -96,9 +102,9 @@ class BagRecording:
                             return
                     elif chosen:
                         yield self._frame(reader, connection, index, logged_ns, content)
-        except _reading_errors() as error:
+        except Exception as error:  # noqa: BLE001 - see above
             found = sum(indices.values())
-            yield Failure(self.name, f"ends after {found} images: {_reason(error)}")
+            yield Failure(self.name, f"ends after {found} images: {reason(error)}")
 
     def close(self) -> None:
         """Nothing is open outside of iterating."""
@@ -110,8 +116,8 @@ class BagRecording:
         try:
             message = reader.deserialize(content, connection.msgtype)
             image, order = to_array(_as_image(message, connection.msgtype))
-        except _reading_errors() as error:
-            return Failure(self.name, _reason(error), topic, index)
+        except Exception as error:  # noqa: BLE001 - see above
+            return Failure(self.name, reason(error), topic, index)
         stamp = message.header.stamp
         return RecordedFrame(
             self.name,
@@ -165,7 +171,7 @@ def _is_depth(reader: Any, connection: Any) -> bool:
     for _, _, content in reader.messages([connection]):
         try:
             message = reader.deserialize(content, connection.msgtype)
-        except _reading_errors():
+        except Exception:  # noqa: BLE001 - see above
             return False  # its frames will say so
         if connection.msgtype == RAW:
             return str(message.encoding) in _DEPTH_ENCODINGS
@@ -190,32 +196,9 @@ def _as_image(message: Any, msgtype: str) -> RawImage | CompressedImage:
     )
 
 
-def _reading_errors() -> tuple[type[Exception], ...]:
-    """What the library raises for damaged bags and messages; it is not of one family."""
-    import sqlite3
-    import struct
-
-    from rosbags.highlevel import AnyReaderError
-    from rosbags.rosbag1 import ReaderError as Reader1Error
-    from rosbags.rosbag2 import ReaderError as Reader2Error
-    from rosbags.serde import SerdeError
-    from rosbags.typesys import TypesysError
-
-    return (
-        *(
-            ImageError,
-            OSError,
-            AnyReaderError,
-            Reader1Error,
-            Reader2Error,
-            SerdeError,
-            TypesysError,
-            sqlite3.Error,
-        ),
-        *(struct.error, ValueError, KeyError, IndexError, AssertionError, EOFError),
-    )
-
-
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why a bag or a message cannot be read."""
     text = " ".join(str(error).split())
-    return text or type(error).__name__
+    if isinstance(error, (PoseNodeError, OSError)) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
@@ -65,8 +66,10 @@ class _TextFile:
 
     def abort(self) -> None:
         """Close and delete it."""
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # closing writes what is left, to a full disk perhaps
+            self._file.close()
+        with contextlib.suppress(OSError):
+            self._temporary.unlink()
 
     def _failed(self, error: OSError) -> OutputError:
         return OutputError(f"cannot write {self.path}: {error.strerror or error}")
@@ -148,7 +151,11 @@ class CocoResults:
 
     def __init__(self, path: Path, *, numbered: bool) -> None:
         self._results = _TextFile(path)
-        self._images = _TextFile(path.with_name(f"{path.stem}_images{path.suffix}"))
+        try:
+            self._images = _TextFile(path.with_name(f"{path.stem}_images{path.suffix}"))
+        except OutputError:
+            self._results.abort()
+            raise
         self._numbered = numbered
         self._rows = 0
         self._frames = 0

@@ -13,7 +13,8 @@ from pose_node.poses import Poses
 from pose_node.prediction.frames import RecordedFrame, Recording
 from pose_node.prediction.outputs import frame_as_json
 
-_ROWS = 2048  # that are written at once, as a row group
+_ROWS = 2048  # that are written at once, as a row group,
+_PEOPLE = 4096  # or fewer, in crowds: as Python objects each of them takes some 10 kB
 
 
 class Parquet:
@@ -36,6 +37,7 @@ class Parquet:
         self._arrow: Any = pyarrow
         self._schema = _schema(pyarrow)
         self._rows: list[dict[str, Any]] = []
+        self._people = 0
         self._temporary = unfinished(path)
         try:
             self._writer = pyarrow.parquet.ParquetWriter(self._temporary, self._schema)
@@ -48,7 +50,8 @@ class Parquet:
     def write(self, frame: RecordedFrame, poses: Poses) -> None:
         """Add a row."""
         self._rows.append(frame_as_json(frame, poses))
-        if len(self._rows) >= _ROWS:
+        self._people += len(poses)
+        if len(self._rows) >= _ROWS or self._people >= _PEOPLE:
             self._write_rows()
 
     def end(self, *, complete: bool) -> None:
@@ -68,7 +71,8 @@ class Parquet:
         """Delete it."""
         with contextlib.suppress(OSError):
             self._writer.close()
-        self._temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._temporary.unlink()
 
     def _write_rows(self) -> None:
         if not self._rows:
@@ -77,7 +81,7 @@ class Parquet:
             self._writer.write_table(self._arrow.Table.from_pylist(self._rows, self._schema))
         except OSError as error:
             raise self._failed(error) from error
-        self._rows = []
+        self._rows, self._people = [], 0
 
     def _failed(self, error: OSError) -> OutputError:
         return OutputError(f"cannot write {self.path}: {error.strerror or error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pose_node.errors import OutputError
 from pose_node.output_files import write_whole
 from pose_node.poses import Poses, Skeleton
 from pose_node.prediction.frames import RecordedFrame, Recording
+from pose_node.prediction.names import FreeNames, plain_name
 from pose_node.prediction.quiet import quiet_stderr
 
 CODECS = {"vp8": (".webm", "VP80"), "vp9": (".webm", "VP90"), "h264": (".mp4", "avc1")}
@@ -51,7 +53,7 @@ class AnnotatedPictures:
         self._skeleton = skeleton
         self._codec = codec
         self._keypoint_threshold = keypoint_threshold
-        self._taken: set[Path] = set()
+        self._names = FreeNames()
         self._videos: dict[str, VideoFile] = {}
         self._recording: Recording | None = None
         self._place = folder
@@ -61,7 +63,7 @@ class AnnotatedPictures:
     def begin(self, recording: Recording) -> None:
         """Choose names that no recording before had."""
         self._recording = recording
-        self._place = self._free(self._folder / _plain_name(recording.name), "")
+        self._place = self._free(self._folder / plain_name(recording.name), "")
 
     def write(self, frame: RecordedFrame, poses: Poses) -> None:
         """Draw one frame."""
@@ -119,13 +121,7 @@ class AnnotatedPictures:
 
     def _free(self, stem: Path, suffix: str) -> Path:
         """A path that nothing of this run has."""
-        number = 1
-        path = stem.with_name(stem.name + suffix)
-        while path in self._taken:
-            number += 1
-            path = stem.with_name(f"{stem.name}_{number}{suffix}")
-        self._taken.add(path)
-        return path
+        return Path(self._names.take(str(stem), suffix))
 
 
 class VideoFile:
@@ -166,6 +162,7 @@ class VideoFile:
         self._repeat(self._frames + 1)
         if self._writer is not None:
             self._writer.release()
+        self._check()
         try:
             os.replace(self._temporary, self.path)
         except OSError as error:
@@ -176,7 +173,22 @@ class VideoFile:
         """Delete it."""
         if self._writer is not None:
             self._writer.release()
-        self._temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._temporary.unlink()
+
+    def _check(self) -> None:
+        """See that the file holds what was written: OpenCV does not say when a disk is full."""
+        if not self._temporary.exists():  # renaming it says why
+            return
+        capture = cv2.VideoCapture(str(self._temporary))
+        found = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture.isOpened() else 0.0
+        capture.release()
+        if not abs(found - self._frames) <= 1 + 0.01 * self._frames:
+            self.abort()
+            raise OutputError(
+                f"cannot write {self.path}: of {self._frames} frames {max(0, found):.0f} can be "
+                "read back; is the disk full?"
+            )
 
     def _repeat(self, until: int) -> None:
         """Show the previous frame up to the frame number `until`."""
@@ -208,13 +220,6 @@ class VideoFile:
                 f"{', '.join(CODECS)}"
             )
         return writer
-
-
-def _plain_name(source: str) -> str:
-    """A name for what comes from a source: its file name without suffix, or its address, plain."""
-    name = Path(source).stem if "://" not in source else source.split("://", 1)[1]
-    kept = "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name)
-    return kept.strip("._ ") or "source"
 
 
 def _make_folder(folder: Path) -> None:

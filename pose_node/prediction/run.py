@@ -6,27 +6,23 @@ each, so memory stays flat however long a recording is.
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 import numpy as np
 
-from pose_node.errors import ImageError, PoseNodeError, SourceError
+from pose_node.errors import ImageError, SourceError
 from pose_node.playback import FrameReader
 from pose_node.poses import ChannelOrder, Poses
 from pose_node.prediction.frames import AnsweredFrame, Failure, RecordedFrame, Recording
 from pose_node.prediction.journal import Journal
 from pose_node.prediction.outputs import Output
-
-_WRITE_BEHIND = 4  # frames; large ones have 100 MB each
+from pose_node.prediction.writer import ResultWriter
 
 
 class Engine(Protocol):
@@ -101,7 +97,8 @@ def predict(
     """Run an engine over recordings.
 
     A source that cannot be read is a failure in the summary; the others go on. When `stop` is set,
-    the run ends after the frames at hand, with outputs finished as far as it came.
+    the run ends after the frames at hand, with outputs finished as far as it came. That is how a
+    live source ends; if it is the last one, the run is complete.
 
     Args:
         engine: the engine; used by the calling thread alone.
@@ -118,9 +115,9 @@ def predict(
         PoseNodeError: an output cannot be written. Unfinished files are deleted.
     """
     stop, progress = stop or threading.Event(), progress or Progress()
-    summary = Summary()
+    summary, ended_live = Summary(), False
     started = time.monotonic()
-    with _Writer(outputs) as writer:
+    with ResultWriter(outputs) as writer:
         for number, name in enumerate(sources, start=1):
             if stop.is_set():
                 break
@@ -134,8 +131,9 @@ def predict(
             run = _RecordingRun(engine, recording, journal, new_tracker, batch_size, summary)
             writer.begin(recording)
             run(writer, stop, progress.frames)
-            writer.end(complete=not stop.is_set())
-    summary.complete = not stop.is_set()
+            ended_live = recording.kind == "live" and number == len(sources)
+            writer.end(complete=ended_live or not stop.is_set())
+    summary.complete = ended_live or not stop.is_set()
     summary.files = writer.files
     summary.seconds = time.monotonic() - started
     return summary
@@ -163,7 +161,7 @@ class _RecordingRun:
 
     def __call__(
         self,
-        writer: _Writer,
+        writer: ResultWriter,
         stop: threading.Event,
         progress: Callable[[int, int | None], None],
     ) -> None:
@@ -241,102 +239,3 @@ class _RecordingRun:
         if frame.topic not in self._trackers:
             self._trackers[frame.topic] = self._new_tracker()
         return self._trackers[frame.topic].update(poses, frame.stamp_ns)
-
-
-_Action = Callable[[Output], None]
-
-
-class _Writer:
-    """Runs outputs in a thread of their own; leaving it waits until all is written and finished.
-
-    If leaving it by an error, or if an output fails, unfinished files are deleted. What an output
-    raises is raised again by the next call.
-
-    Attributes:
-        files: what was written, after leaving.
-    """
-
-    def __init__(self, outputs: Sequence[Output]) -> None:
-        self.files: list[Path] = []
-        self._outputs = outputs
-        self._error: Exception | None = None
-        self._given_up = False
-        self._queue: queue.Queue[_Action | None] = queue.Queue(_WRITE_BEHIND)
-        self._thread = threading.Thread(target=self._run, name="result writer", daemon=True)
-
-    def __enter__(self) -> _Writer:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._given_up = error is not None
-        while self._thread.is_alive() and self._error is None:
-            with contextlib.suppress(queue.Full):
-                self._queue.put(None, timeout=0.1)
-                break
-        self._thread.join()
-        if error is None and self._error is not None:
-            raise self._error
-
-    def begin(self, recording: Recording) -> None:
-        """The frames of a recording follow."""
-        self._put(lambda output: output.begin(recording))
-
-    def write(self, frame: RecordedFrame, poses: Poses) -> None:
-        """The people of a frame."""
-        self._put(lambda output: output.write(frame, poses))
-
-    def end(self, *, complete: bool) -> None:
-        """The recording ends."""
-        self._put(lambda output: output.end(complete=complete))
-
-    def _put(self, action: _Action) -> None:
-        while self._error is None:
-            try:
-                self._queue.put(action, timeout=0.1)
-            except queue.Full:
-                continue
-            return
-        raise self._error
-
-    def _run(self) -> None:
-        failed: Exception | None = RuntimeError("writing results failed unexpectedly, see above")
-        try:
-            while (action := self._queue.get()) is not None:
-                for output in self._outputs:
-                    action(output)
-            if not self._given_up:
-                self.files = [path for output in self._outputs for path in output.close()]
-            failed = None
-        except PoseNodeError as error:
-            failed = error
-        finally:
-            self._error = failed
-            if failed is not None or self._given_up:
-                for output in self._outputs:
-                    output.abort()
-
-
-@contextlib.contextmanager
-def stop_on_signals(stop: threading.Event, *signals: int) -> Iterator[None]:
-    """The first of these signals sets `stop`; the second one is Python's own again."""
-    import signal
-
-    before = {number: signal.getsignal(number) for number in signals}
-
-    def handle(number: int, _: object) -> None:
-        stop.set()
-        signal.signal(number, signal.default_int_handler)
-
-    for number in signals:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -21,13 +21,15 @@ class Window:
 
     Args:
         skeleton: the model's.
+        keypoint_threshold: keypoints with a lower score are not drawn.
 
     Raises:
         OutputError: there is no display, or this OpenCV has no windows.
     """
 
-    def __init__(self, skeleton: Skeleton) -> None:
+    def __init__(self, skeleton: Skeleton, *, keypoint_threshold: float = 0.5) -> None:
         self._skeleton = skeleton
+        self._keypoint_threshold = keypoint_threshold
         if sys.platform == "linux" and not (
             os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         ):
@@ -44,7 +46,10 @@ class Window:
     def write(self, frame: RecordedFrame, poses: Poses) -> None:
         """Show one frame."""
         image = frame.image if frame.channel_order == "bgr" else frame.image[:, :, ::-1]
-        cv2.imshow(_TITLE, draw_poses(image, poses, self._skeleton))
+        picture = draw_poses(
+            image, poses, self._skeleton, keypoint_threshold=self._keypoint_threshold
+        )
+        cv2.imshow(_TITLE, picture)
         cv2.waitKey(1)
 
     def end(self, *, complete: bool) -> None:

@@ -53,7 +53,6 @@ class _Camera:
     """What was logged of one camera."""
 
     root: str
-    frames: int = 0
     next_index: int = 0
     skeleton: Skeleton | None = None
     classes: int = 0
@@ -73,6 +72,9 @@ class PoseLog:
         stream: a `rerun.RecordingStream`.
         keypoint_threshold: keypoints with a lower score are not logged.
         jpeg_quality: of the images.
+
+    Attributes:
+        num_frames: frames so far, of all cameras.
     """
 
     def __init__(
@@ -82,11 +84,7 @@ class PoseLog:
         self._keypoint_threshold = keypoint_threshold
         self._jpeg_quality = jpeg_quality
         self._cameras: dict[str, _Camera] = {}
-
-    @property
-    def num_frames(self) -> int:
-        """Frames so far, of all cameras."""
-        return sum(camera.frames for camera in self._cameras.values())
+        self.num_frames = 0
 
     def write(self, frame: ViewedFrame, skeleton: Skeleton) -> None:
         """Log one frame.
@@ -104,7 +102,7 @@ class PoseLog:
         self._set_times(camera, frame)
         self._log_frame(camera, frame)
         self._log_scores(camera, frame.poses)
-        camera.frames += 1
+        self.num_frames += 1
 
     def finish(self) -> None:
         """Send the layout of all cameras, where some came after the last one was sent."""

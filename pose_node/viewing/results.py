@@ -15,6 +15,7 @@ from pose_node.errors import ImageError, SourceError
 from pose_node.imaging import decode_file
 from pose_node.poses import ChannelOrder, Poses, Skeleton
 from pose_node.prediction.frames import RecordedFrame, Recording, Selection
+from pose_node.prediction.names import FreeNames
 from pose_node.prediction.recordings import is_live, open_recording
 from pose_node.sources import IMAGE_SUFFIXES
 
@@ -179,6 +180,7 @@ class CameraNames:
 
     def __init__(self) -> None:
         self._names: dict[tuple[str, str], str] = {}
+        self._free = FreeNames()
 
     def name(self, frame: ResultFrame | RecordedFrame) -> str:
         """The name of the camera that a frame is shown as."""
@@ -188,13 +190,7 @@ class CameraNames:
         if key not in self._names:
             own = (path.parent.name or "images") if is_image else path.stem
             name = own + frame.topic.replace("/", "_")
-            taken = set(self._names.values())
-            number = 1
-            unique = name
-            while unique in taken:
-                number += 1
-                unique = f"{name}_{number}"
-            self._names[key] = unique
+            self._names[key] = self._free.take(name)
         return self._names[key]
 
 

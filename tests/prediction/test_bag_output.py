@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,7 @@ def test_ros_1_is_not_copied(tmp_path: Path) -> None:
     output.begin(FakeRecording([]))
     assert output._bag is not None
     with pytest.raises(OutputError, match="a bag of ROS 1"):
-        output._bag.copy_from(tmp_path / "old.bag")
+        output._bag.copy_from(tmp_path / "old.bag", output.failures.append)
     output.abort()
 
 
@@ -180,3 +181,72 @@ def test_definitions_are_those_of_the_messages() -> None:
         file = (REPOSITORY / "msg" / f"{name.rpartition('/')[2]}.msg").read_text()
         lines = (re.sub(r"\s*#.*", "", line).strip() for line in file.splitlines())
         assert [re.sub(r"\s+", " ", line) for line in lines if line] == text.splitlines()
+
+
+def test_a_damaged_bag_is_copied_as_far_as_it_can_be_read(tmp_path: Path) -> None:
+    source = write_bag(tmp_path / "walk", storage="sqlite3", count=40)
+    output = BagOutput(tmp_path / "out", TRIO, copy=True)
+    recording = BagRecording(source, Selection())
+    output.begin(recording)
+    assert output._bag is not None
+
+    def damaged() -> Any:
+        yield from itertools.islice(copies, 7)
+        raise RuntimeError("LZ4 says no")
+
+    copies, output._bag._copies = output._bag._copies, damaged()
+    for frame in recording:
+        assert isinstance(frame, RecordedFrame)
+        output.write(frame, people_in(frame.image))
+    output.end(complete=True)
+    output.close()
+    found = messages(tmp_path / "out/walk")
+    assert len(found["/cam/poses"]) == 40
+    assert sum(len(found[topic]) for topic in ("/cam/image", "/cam/depth/image", "/note")) == 7
+    assert [failure.source for failure in output.failures] == [str(source)]
+    assert "not all of it could be copied: RuntimeError: LZ4 says no" in output.failures[0].reason
+
+
+def test_a_bag_that_cannot_be_opened_a_second_time(tmp_path: Path) -> None:
+    recording = BagRecording(write_bag(tmp_path / "walk"), Selection())
+    next((tmp_path / "walk").glob("*.mcap")).write_bytes(b"damaged")
+    output = BagOutput(tmp_path / "out", TRIO, copy=True)
+    output.begin(recording)
+    output.end(complete=True)
+    assert len(output.failures) == 1
+    assert output.close() == [tmp_path / "out/walk"]
+
+
+def test_messages_that_nothing_describes_are_named_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rosbags.rosbag2 import Writer
+
+    add = Writer.add_connection
+
+    def refuse(writer: Any, topic: str, msgtype: str, **options: Any) -> Any:
+        if topic == "/note":
+            raise KeyError(msgtype)
+        return add(writer, topic, msgtype, **options)
+
+    recording = BagRecording(write_bag(tmp_path / "walk"), Selection())
+    output = BagOutput(tmp_path / "out", TRIO, copy=True)
+    monkeypatch.setattr(Writer, "add_connection", refuse)
+    fill(output, recording)
+    assert [failure.topic for failure in output.failures] == ["/note"]
+    assert "the definition of std_msgs/msg/String is not in the bag" in output.failures[0].reason
+    found = messages(tmp_path / "out/walk")
+    assert len(found["/cam/image"]) == 5
+    assert "/note" not in found
+
+
+def test_two_publishers_of_a_topic_are_one(tmp_path: Path) -> None:
+    recording = BagRecording(write_bag(tmp_path / "walk"), Selection())
+    output = BagOutput(tmp_path / "out", TRIO, copy=True)
+    output.begin(recording)
+    assert output._bag is not None
+    first = output._bag._reader.connections[0]
+    before = len(output._bag._writer.connections)
+    assert output._bag._same_topic(first).topic == first.topic
+    assert len(output._bag._writer.connections) == before
+    output.abort()

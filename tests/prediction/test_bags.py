@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,3 +128,34 @@ def test_a_bag_of_ros_1(tmp_path: Path) -> None:
     )
     assert frame.image.shape == (24, 32, 3)
     assert frame.image.mean() == 70
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_whatever_a_library_raises_is_a_failure(
+    tmp_path: Path, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zstandard, LZ4 and SQLite have errors of their own, in modules that change."""
+    from rosbags.highlevel import AnyReader
+
+    class ForeignError(Exception):
+        pass
+
+    whole = AnyReader.messages
+
+    def messages(reader: Any, *args: Any, **options: Any) -> Any:
+        yield next(iter(whole(reader, *args, **options)))
+        raise ForeignError("data corruption detected")
+
+    recording = BagRecording(write_bag(tmp_path / "bag", storage=storage), Selection())
+    monkeypatch.setattr(AnyReader, "messages", messages)
+    frame, failure = list(recording)
+    assert isinstance(frame, RecordedFrame)
+    assert isinstance(failure, Failure)
+    assert failure.reason == "ends after 1 images: ForeignError: data corruption detected"
+
+    def refuse(reader: Any) -> None:
+        raise ForeignError
+
+    monkeypatch.setattr(AnyReader, "open", refuse)
+    with pytest.raises(SourceError, match="cannot be read: ForeignError"):
+        BagRecording(tmp_path / "bag", Selection())

@@ -121,20 +121,6 @@ def test_a_codec_that_is_not_there(tmp_path: Path) -> None:
     video.abort()
 
 
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("/data/My video.mp4", "My video"),
-        ("rtsp://cam:1/a?b", "cam_1_a_b"),
-        ("0", "0"),
-        ("...", "source"),
-        ("bags/walk/", "walk"),
-    ],
-)
-def test_names(source: str, expected: str) -> None:
-    assert pictures._plain_name(source) == expected
-
-
 def test_what_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot write"):

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from pose_node.errors import ImageError, OutputError, SourceError
+from pose_node.interruption import stop_on_signals
 from pose_node.poses import Poses
 from pose_node.prediction.frames import Failure, RecordedFrame, Recording
 from pose_node.prediction.journal import Journal
-from pose_node.prediction.run import Progress, Summary, predict, stop_on_signals
+from pose_node.prediction.run import Progress, Summary, predict
 from tests.prediction.conftest import FakeEngine, FakeRecording, make_recorded
 
 
@@ -140,6 +141,15 @@ def test_a_source_that_hangs_can_be_stopped() -> None:
         summary, notes = run({"0": Hanging([], kind="live")}, stop=stop)
     finally:
         hanging.set()
+    assert notes.told[-2:] == [True, "closed"]
+    assert summary.complete  # whoever ends a camera has all of it
+
+
+def test_a_camera_that_is_not_the_last_source_leaves_work() -> None:
+    stop = threading.Event()
+    progress = Progress(frames=lambda done, total: stop.set())
+    recordings = {"0": FakeRecording(frames(100), kind="live"), "b": FakeRecording(frames(1))}
+    summary, notes = run(recordings, stop=stop, progress=progress)
     assert notes.told[-2:] == [False, "closed"]
     assert not summary.complete
 
