@@ -98,7 +98,8 @@ def run_predict(options: argparse.Namespace) -> int:
         selection = Selection.parse(options.range, every=options.every)
     except ValueError as error:
         options.parser.error(f"argument --range: {error}")
-    sources = [source for text in options.sources for source in expand(text)]
+    found = [source for text in options.sources for source in expand(text)]
+    sources = list(dict.fromkeys(found))  # one result for each frame
     live = [source for source in sources if is_live(source)]
     if live and options.resume:
         raise SourceError(f"{live[0]} is live and cannot be resumed")

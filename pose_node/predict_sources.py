@@ -101,7 +101,8 @@ def open_sources(
             engine.device_description,
         )
         return
-    from pose_node.prediction.ray_recordings import Cluster, RayRecordings
+    from pose_node.prediction.ray_cluster import Cluster
+    from pose_node.prediction.ray_recordings import RayRecordings
     from pose_node.prediction.ray_workers import EngineSettings, ReadingPlan
 
     arguments = engine_arguments(options)

@@ -126,8 +126,8 @@ class EngineWorker:
         with tempfile.TemporaryDirectory(prefix="pose_node_") as folder:
             path = Path(folder) / settings.model
             path.write_bytes(content)
-            threads = {"threads": min(settings.threads, available_processors())}
-            self._engine = PoseEngine.load(path, **settings.arguments | threads)
+            threads = min(settings.threads, available_processors())
+            self._engine = PoseEngine.load(path, **{**settings.arguments, "threads": threads})
 
     def __call__(self, table: Any) -> Any:
         """Find the people in a few frames.

@@ -18,11 +18,12 @@ import pytest
 from pose_node import PoseEngine, cli
 from pose_node.errors import ClusterError, DeviceError
 from pose_node.poses import Poses
-from pose_node.prediction import ray_recordings
+from pose_node.prediction import ray_cluster
 from pose_node.prediction.frames import Failure, RecordedFrame, Recording, Selection
 from pose_node.prediction.journal import Journal
 from pose_node.prediction.outputs import frame_as_json
-from pose_node.prediction.ray_recordings import Cluster, RayRecordings
+from pose_node.prediction.ray_cluster import Cluster
+from pose_node.prediction.ray_recordings import RayRecordings
 from pose_node.prediction.ray_workers import EngineSettings, ReadingPlan
 from pose_node.prediction.recordings import open_recording
 from pose_node.prediction.run import predict
@@ -165,7 +166,7 @@ def test_two_workers_find_what_one_process_finds(
 def test_a_killed_worker_loses_nothing_and_doubles_nothing(
     cluster: Cluster, model: Path, clip: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_recordings, "_BLOCK", 40_000)  # some four frames
+    monkeypatch.setattr(ray_cluster, "_BLOCK", 40_000)  # some four frames
     expected, _ = local(model, str(clip))
     killed: list[int] = []
 
@@ -246,7 +247,7 @@ def test_gpus_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
         def cluster_resources() -> dict[str, float]:
             return {"GPU": 3.0, "CPU": 16.0}
 
-    found = ray_recordings._resources
+    found = ray_cluster.find_resources
     assert found(Ray, Cluster(), "auto") == (3, True)
     assert found(Ray, Cluster(workers=2), "cuda") == (2, True)
     assert found(Ray, Cluster(cpus_per_worker=4), "cpu") == (4, False)
@@ -261,7 +262,7 @@ def test_a_cluster_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(ray, "init", fail)
     with pytest.raises(ClusterError, match=r"Ray cannot start or be reached: nobody answers$"):
-        ray_recordings._connect(Cluster("10.0.0.1:6379"))
+        ray_cluster.connect(Cluster("10.0.0.1:6379"))
 
 
 def test_a_new_cluster_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,11 +270,11 @@ def test_a_new_cluster_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr(ray, "init", lambda **arguments: given.update(arguments))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    ray_recordings._connect(Cluster(workers=40, cpus_per_worker=3))
+    ray_cluster.connect(Cluster(workers=40, cpus_per_worker=3))
     assert (given["address"], given["num_cpus"]) == ("local", max(120, os.cpu_count() or 1))
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     given.clear()
-    ray_recordings._connect(Cluster())
+    ray_cluster.connect(Cluster())
     assert given["address"] == "10.0.0.1:6379"
     assert "num_cpus" not in given  # that of a cluster is its own affair
 
@@ -281,4 +282,4 @@ def test_a_new_cluster_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ClusterError, match=r"pip install 'pose-node\[ray\]'"):
-        ray_recordings._connect(Cluster())
+        ray_cluster.connect(Cluster())
