@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
 import time
@@ -21,45 +20,12 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
-from pose_node.msg import PersonPoseArray, SkeletonInfo
-from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from processes import Listener, cpu_seconds, memory_mb, start, start_node, stop
 
 from pose_node.models.fetch import cached_model_path
-from pose_node.ros.messages import to_stamp_ns
 from pose_node.ros.transport import PROFILE_VARIABLES, prepare_process
 
-NAMESPACE = "/pose_node_benchmark"
 WARM_UP_SECONDS = 5.0
-
-
-class Listener(Node):
-    """Receives poses and diagnostics."""
-
-    def __init__(self) -> None:
-        super().__init__("listener", namespace=NAMESPACE)
-        self.ready = False
-        self.ages_ms: list[float] = []
-        self.people: list[int] = []
-        self.diagnostics: dict[str, str] = {}
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.create_subscription(SkeletonInfo, "skeleton_info", self._on_skeleton, latched)
-        self.create_subscription(PersonPoseArray, "poses", self._on_poses, 10)
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-
-    def _on_skeleton(self, _: SkeletonInfo) -> None:
-        self.ready = True
-
-    def _on_poses(self, message: PersonPoseArray) -> None:
-        now = self.get_clock().now().nanoseconds
-        self.ages_ms.append((now - to_stamp_ns(message.header)) / 1e6)
-        self.people.append(len(message.people))
-
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            if status.name.startswith(NAMESPACE):
-                self.diagnostics.update({pair.key: pair.value for pair in status.values})
 
 
 def main() -> int:
@@ -74,27 +40,19 @@ def main() -> int:
     node = camera = None
     try:
         started = time.monotonic()
-        node = _start(
-            *("run", "--ros-args", "-r", f"__ns:={NAMESPACE}"),
-            *("-p", f"model:={options.model}", "-p", f"image_transport:={options.transport}"),
+        node = start_node(
+            listener, f"model:={options.model}", f"image_transport:={options.transport}"
         )
-        while not listener.ready:
-            rclpy.spin_once(listener, timeout_sec=0.1)
-            if node.poll() is not None:
-                raise SystemExit(f"the node ended with code {node.returncode}")
         ready_seconds = time.monotonic() - started
-        camera = _start(
+        camera = start(
             *("camera", options.video, "--loop", "--rate", str(options.rate)),
             *("--size", options.size, "--transport", options.transport),
-            *("--reliability", options.reliability, "--ros-args", "-r", f"__ns:={NAMESPACE}"),
+            *("--reliability", options.reliability),
         )
         result = _measure(listener, node, camera, options.seconds)
         result["seconds from start to ready"] = ready_seconds
     finally:
-        for process in (camera, node):
-            if process is not None:
-                process.send_signal(signal.SIGINT)
-                process.wait(20)
+        stop(camera, node)
         listener.destroy_node()
         rclpy.try_shutdown()
     result |= {
@@ -127,27 +85,23 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "pose_node.ros.entry", name, *arguments])
-
-
 def _measure(
     listener: Listener,
     node: subprocess.Popen[bytes],
     camera: subprocess.Popen[bytes],
     seconds: float,
 ) -> dict[str, Any]:
-    _spin(listener, lambda: len(listener.ages_ms) > 0, 60.0)
-    _spin(listener, lambda: False, WARM_UP_SECONDS)
+    listener.spin(60.0, lambda: len(listener.ages_ms) > 0)
+    listener.spin(WARM_UP_SECONDS)
     listener.ages_ms.clear()
     listener.people.clear()
-    before = {"node": _cpu_seconds(node.pid), "camera": _cpu_seconds(camera.pid)}
-    counts = _counts(listener)
+    before = {"node": cpu_seconds(node.pid), "camera": cpu_seconds(camera.pid)}
+    counts = listener.counts()
     started = time.monotonic()
-    _spin(listener, lambda: False, seconds)
+    listener.spin(seconds)
     elapsed = time.monotonic() - started
-    after = {"node": _cpu_seconds(node.pid), "camera": _cpu_seconds(camera.pid)}
-    counted = {name: value - counts[name] for name, value in _counts(listener).items()}
+    after = {"node": cpu_seconds(node.pid), "camera": cpu_seconds(camera.pid)}
+    counted = {name: value - counts[name] for name, value in listener.counts().items()}
     if not listener.ages_ms:
         raise SystemExit("no poses were received")
     p50, p95, p99 = np.percentile(listener.ages_ms, (50, 95, 99))
@@ -165,31 +119,8 @@ def _measure(
         "cpu ms per second": {
             name: 1e3 * (after[name] - before[name]) / elapsed for name in before
         },
-        "node memory MB": _memory_mb(node.pid),
+        "node memory MB": memory_mb(node.pid),
     }
-
-
-def _spin(listener: Listener, done: Any, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not done() and time.monotonic() < end:
-        rclpy.spin_once(listener, timeout_sec=max(0.0, min(0.5, end - time.monotonic())))
-
-
-def _counts(listener: Listener) -> dict[str, int]:
-    names = ("received", "published", "replaced", "lost", "refused")
-    return {name: int(listener.diagnostics.get(name, 0)) for name in names}
-
-
-def _cpu_seconds(process_id: int) -> float:
-    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _memory_mb(process_id: int) -> float:
-    for line in Path(f"/proc/{process_id}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return float("nan")
 
 
 def _print(result: dict[str, Any]) -> None:
