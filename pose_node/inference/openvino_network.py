@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ from pose_node.inference.onnx_decoding import Anchors
 from pose_node.process_settings import available_processors
 
 MAX_PROGRAMS = 4
-"""Sizes of input for which a compiled network is kept; the oldest goes first."""
+"""Sizes of input that get a program of their own, the first ones."""
+
+_REPETITIONS = 6
+"""Inputs of a size after which it gets one: compiling takes as long as some ten inputs, and warming
+up an engine comes as far."""
 
 METADATA_SECTION = "model_info"
 """Where the metadata stand among the runtime information of a file, as Ultralytics has it too."""
@@ -54,8 +59,8 @@ def load_openvino(
 class OpenVinoNetwork(ExportedNetwork):
     """A network in an OpenVINO file; see `load_openvino` and `ExportedNetwork`.
 
-    It is compiled for each size of input, which is faster than one program for all sizes; the last
-    `MAX_PROGRAMS` are kept.
+    Sizes of input that come again and again get a program of their own, which is up to a tenth
+    faster than that for all sizes.
     """
 
     def __init__(
@@ -79,6 +84,8 @@ class OpenVinoNetwork(ExportedNetwork):
             if not file.is_file():
                 raise CheckpointError(f"cannot read {path}: there is no file {file}")
         self._programs: dict[tuple[tuple[int, ...], float | None], Any] = {}
+        self._general: dict[float | None, Any] = {}
+        self._seen: Counter[tuple[tuple[int, ...], float | None]] = Counter()
         try:
             self._core = openvino.Core()
             self._model = self._core.read_model(path)
@@ -94,7 +101,6 @@ class OpenVinoNetwork(ExportedNetwork):
             num_keypoints=num_keypoints,
             anchors=anchors,
         )
-        self._programs.clear()  # that of the trial, of an odd size
 
     def _run(self, images: np.ndarray, outputs: Sequence[str] | None) -> dict[str, np.ndarray]:
         """See `ExportedNetwork._run`."""
@@ -115,12 +121,7 @@ class OpenVinoNetwork(ExportedNetwork):
         outputs: Sequence[str] | None,
     ) -> dict[str, np.ndarray]:
         try:
-            program = self._programs.get((shape, scale))
-            if program is None:
-                while len(self._programs) >= MAX_PROGRAMS:
-                    del self._programs[next(iter(self._programs))]
-                program = self._compile(shape, scale)
-                self._programs[shape, scale] = program
+            program = self._program(shape, scale)
             results = program.infer([values], share_inputs=True)
         except (RuntimeError, ValueError, TypeError) as error:
             raise CheckpointError(
@@ -129,10 +130,23 @@ class OpenVinoNetwork(ExportedNetwork):
         named = {_name(port, index): results[index] for index, port in enumerate(results)}
         return named if outputs is None else {name: named[name] for name in outputs}
 
-    def _compile(self, shape: tuple[int, ...], scale: float | None) -> Any:
-        """A request for inputs of a shape (B, 3, H, W); with a scale, for their pixels."""
+    def _program(self, shape: tuple[int, ...], scale: float | None) -> Any:
+        """What runs inputs of a shape (B, 3, H, W); with a scale, their pixels."""
+        own = self._programs.get((shape, scale))
+        if own is not None:
+            return own
+        key = (shape, scale)
+        self._seen[key] += 1
+        if self._seen[key] == _REPETITIONS and len(self._programs) < MAX_PROGRAMS:
+            self._programs[key] = self._compile(shape, scale)
+            return self._programs[key]
+        if scale not in self._general:
+            self._general[scale] = self._compile(None, scale)
+        return self._general[scale]
+
+    def _compile(self, shape: tuple[int, ...] | None, scale: float | None) -> Any:
         model = self._model.clone()
-        if list(shape) != _input_of(model)[0]:
+        if shape is not None:
             model.reshape(list(shape))
         if scale is not None:
             model = _taking_pixels(model, scale)
