@@ -38,7 +38,9 @@ def main() -> int:
     options = _parse()
     width, height = (int(side) for side in options.size.split("x"))
     images = read_images(Path(options.video), width, height)
-    engine = PoseEngine.load(options.model, device=options.device, image_size=options.image_size)
+    engine = PoseEngine.load(
+        options.model, device=options.device, half=options.half, image_size=options.image_size
+    )
     people = [len(engine([image])[0]) for image in images]  # warms up, too
     peer = Peer(options, images) if options.peer_python else None
     ours, stages, theirs = _measure(engine, images, peer, options.rounds, options.calls)
@@ -69,6 +71,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="yolo11n-pose")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--half", action="store_true", help="in float16, on NVIDIA GPUs")
     parser.add_argument("--size", default="1280x720", help="of the images, WIDTHxHEIGHT")
     parser.add_argument("--image-size", type=int, default=640, help="of the network's input")
     parser.add_argument("--video", default=str(cached_model_path("sample-video")))
@@ -122,7 +125,7 @@ class Peer:
         script = Path(__file__).with_name("peer.py")
         command = [options.peer_python, script, model, path, options.image_size, options.device]
         self._process = subprocess.Popen(
-            [str(part) for part in command],
+            [*(str(part) for part in command), *(["half"] if options.half else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

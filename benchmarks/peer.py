@@ -17,12 +17,12 @@ import numpy as np
 
 
 def main() -> None:
-    """Arguments: model file, images as .npy (N, H, W, 3), image size, device."""
+    """Arguments: model file, images as .npy (N, H, W, 3), image size, device, perhaps "half"."""
     import torch
     import ultralytics  # type: ignore[import-not-found,unused-ignore]
 
     _replace_broken_torchvision()
-    model_path, images_path, image_size, device = sys.argv[1:]
+    model_path, images_path, image_size, device, *precision = sys.argv[1:]
     model: Any = ultralytics.YOLO(model_path)
     images = np.load(images_path)
     settings = {
@@ -30,7 +30,7 @@ def main() -> None:
         "device": device,
         "conf": 0.3,
         "iou": 0.65,
-        "half": False,
+        "half": precision == ["half"],
         "verbose": False,
     }
     people = [len(model.predict(image, **settings)[0].boxes) for image in images]

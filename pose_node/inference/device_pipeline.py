@@ -117,6 +117,7 @@ class DevicePipeline:
         kernels: see `choose_kernels`.
 
     Attributes:
+        batch: (B, 3, height, width), the network's input, channels last.
         rows: (B, A, 4 + classes + K * dimensions) float32, what the network said, after a call.
         people: (B, HEADER + MAX_PEOPLE * (5 + 3 * K)) float32, after a call: see `HEADER`, then of
             each person box, score, and keypoints in pixels of the image.
@@ -140,6 +141,7 @@ class DevicePipeline:
         self._canvas = grey_canvas(
             len(places), boxes[0], dtype=dtype, scale=preprocessing.scale, device=device
         )
+        self.batch = self._canvas.permute(0, 3, 1, 2)
         self._drawings: list[tuple[DeviceLetterbox, Tensor, Tensor]] = []
         done = offset = 0
         for place, alike in groupby(places):
@@ -162,12 +164,24 @@ class DevicePipeline:
 
     def __call__(self) -> None:
         """Images in `pixels` to `rows` and `people`."""
+        self.draw()
+        self.infer()
+        self.select()
+
+    def draw(self) -> None:
+        """Images in `pixels` to the network's input."""
         for letterbox, images, canvas in self._drawings:
             letterbox.draw(images, canvas)
-        decoded = decode_precisely(self._network, self._canvas.permute(0, 3, 1, 2))
+
+    def infer(self) -> None:
+        """The network's input to `rows`."""
+        decoded = decode_precisely(self._network, self.batch)
         if self.rows.shape != decoded.shape:
             self.rows = torch.empty(decoded.shape, device=decoded.device)
         self.rows.copy_(decoded)  # rows side by side, and in memory that no other graph reuses
+
+    def select(self) -> None:
+        """`rows` to `people`."""
         candidates = select_candidates(
             self.rows,
             num_classes=self._network.num_classes,

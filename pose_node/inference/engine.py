@@ -236,16 +236,21 @@ class PoseEngine:
             raise ValueError(f"max_people must be at least 1, got {value}")
         self._max_people = value
 
-    def warm_up(self, sizes: Sequence[tuple[int, int]] = ((1280, 720), (640, 480))) -> None:
+    def warm_up(
+        self, sizes: Sequence[tuple[int, int]] = ((1280, 720), (640, 480)), *, batch: int = 1
+    ) -> None:
         """Run on grey images, so that the first real ones do not pay for the set-up.
 
         Args:
             sizes: width and height of the images to come, in pixels; those of most cameras.
+            batch: most images of a call; on a GPU, as many of one size at once are prepared for, and
+                fewer.
         """
         for width, height in sizes:
             image = np.full((height, width, 3), 114, np.uint8)
-            for _ in range(2 * REPETITIONS):  # until the graph is recorded and has optimised itself
-                self([image])
+            for count in range(batch if self._batches else 1, 0, -1):  # most memory first
+                for _ in range(2 * REPETITIONS):  # until the graph is recorded and optimised
+                    self([image] * count)
 
     def __call__(
         self,

@@ -26,11 +26,35 @@ from pose_node.sources import open_source
 CPU = torch.device("cpu")
 
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
 def whole_path(engine: PoseEngine) -> DeviceEngine:
     """Make an engine go the way of a GPU from now on."""
     on_device = DeviceEngine(engine.network, device=CPU, half=False)
     engine._on_device = on_device
     return on_device
+
+
+def engine_on(device: str, network: CannedTorchNetwork, **settings: Any) -> PoseEngine:
+    """An engine that goes the way of a GPU, on a GPU or on the CPU."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("GPU missing: torch finds no CUDA device")
+    engine = PoseEngine(network.to(device), device=device, image_size=64, **settings)
+    if device == "cpu":
+        whole_path(engine)
+    return engine
+
+
+def again_and_again(engine: PoseEngine, images: Sequence[np.ndarray]) -> list[Poses]:
+    """People at last, when what can be recorded is; they are those of the first time."""
+    first = engine(images)
+    for _ in range(REPETITIONS + 1):
+        last = engine(images)
+        for poses, others in zip(first, last, strict=True):
+            np.testing.assert_array_equal(poses.boxes_xyxy, others.boxes_xyxy)
+            np.testing.assert_array_equal(poses.keypoints, others.keypoints)
+    return last
 
 
 def both_ways(
@@ -55,7 +79,9 @@ def assert_same(expected: Poses, found: Poses, tolerance: float = 1e-4) -> None:
 
 
 class CannedTorchNetwork(torch.nn.Module):
-    """Answers the images of a batch in turn with these rows; counts the batches."""
+    """Answers every image of a batch with the same rows; counts the batches."""
+
+    rows: Tensor
 
     stride = 32
     input_size = None
@@ -66,7 +92,7 @@ class CannedTorchNetwork(torch.nn.Module):
         self, rows: np.ndarray, *, num_classes: int = 1, dimensions: int = 3, once: bool = False
     ) -> None:
         super().__init__()
-        self.rows = torch.from_numpy(rows.astype(np.float32))
+        self.register_buffer("rows", torch.from_numpy(rows.astype(np.float32)))
         self.num_classes = num_classes
         self.keypoint_dimensions = dimensions
         self.num_keypoints = (rows.shape[1] - 4 - num_classes) // dimensions
@@ -78,7 +104,7 @@ class CannedTorchNetwork(torch.nn.Module):
         return [(batch,)]
 
     def decode(self, raw: Sequence[tuple[Tensor]]) -> Tensor:
-        return self.rows.expand(len(raw[0][0]), *self.rows.shape)
+        return self.rows.expand(raw[0][0].shape[0], *self.rows.shape)
 
 
 def people_apart(count: int, *, copies: int = 1, dimensions: int = 3) -> np.ndarray:
@@ -147,16 +173,35 @@ def test_half_precision_finds_the_same_people(shared: Path, yolo11n_pose: Path) 
     np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=0.5)
 
 
-def test_images_of_a_batch_keep_their_places() -> None:
-    network = CannedTorchNetwork(people_apart(1))
-    engine = PoseEngine(network, image_size=64)
-    whole_path(engine)
+class BrightnessNetwork(CannedTorchNetwork):
+    """Moves the keypoints of an image by its brightness, in 64ths."""
+
+    def decode(self, raw: Sequence[tuple[Tensor]]) -> Tensor:
+        rows = super().decode(raw).clone()
+        rows[..., 5:7] += raw[0][0].float().mean((1, 2, 3))[:, None, None] * 64
+        return rows
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_images_of_a_batch_keep_their_places(device: str) -> None:
+    network = BrightnessNetwork(people_apart(1))
+    engine = engine_on(device, network)
     sizes = [(64, 128), (128, 128), (32, 64), (64, 128), (128, 128)]
-    results = engine([grey(*size) for size in sizes])
-    widths = [float(poses.boxes_xyxy[0, 2]) for poses in results]
-    assert widths == [6.0, 6.0, 3.0, 6.0, 6.0]  # 3 pixels of the input, which is half as large
-    assert sorted(network.batches) == [(2, 3, 64, 64), (3, 3, 32, 64)]
+    for turn in range(REPETITIONS + 3):  # not recorded, then recorded
+        values = [20 * index + turn for index in range(len(sizes))]
+        results = engine([grey(*size, value) for size, value in zip(sizes, values, strict=True)])
+        widths = [float(poses.boxes_xyxy[0, 2]) for poses in results]
+        assert widths == [6.0, 6.0, 3.0, 6.0, 6.0]  # 3 pixels of the input, which is half as large
+        scale = np.array([2, 2, 1, 2, 2])
+        expected = (1 + np.array(values) / 255 * 64) * scale
+        moved = [float(poses.keypoints[0, 0, 0]) for poses in results]
+        np.testing.assert_allclose(moved, expected, rtol=1e-4)
+    assert {(2, 3, 64, 64), (3, 3, 32, 64)} == set(network.batches)
     assert set(engine.stage_times) == {"preprocess", "network", "postprocess"}
+    if device == "cuda":
+        assert engine._on_device is not None
+        assert engine._on_device.why_not is None
+        assert engine._on_device.num_graphs == 2
 
 
 def test_no_images_are_no_people() -> None:
@@ -165,18 +210,21 @@ def test_no_images_are_no_people() -> None:
     assert engine([]) == []
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dimensions", [2, 3])
-def test_keypoints_with_and_without_scores(dimensions: int) -> None:
-    engine = PoseEngine(
-        CannedTorchNetwork(people_apart(2, dimensions=dimensions), dimensions=dimensions),
-        image_size=64,
-    )
-    for expected, found in both_ways(engine, [grey(64, 64), grey(90, 101)]):
-        np.testing.assert_array_equal(found.keypoints, expected.keypoints)
-        np.testing.assert_array_equal(found.boxes_xyxy, expected.boxes_xyxy)
+def test_keypoints_with_and_without_scores(device: str, dimensions: int) -> None:
+    def network() -> CannedTorchNetwork:
+        return CannedTorchNetwork(people_apart(2, dimensions=dimensions), dimensions=dimensions)
+
+    images = [grey(64, 64), grey(90, 101)]
+    found = again_and_again(engine_on(device, network()), images)
+    for expected, poses in zip(PoseEngine(network(), image_size=64)(images), found, strict=True):
+        np.testing.assert_array_equal(poses.keypoints, expected.keypoints)
+        np.testing.assert_array_equal(poses.boxes_xyxy, expected.boxes_xyxy)
 
 
-def test_thresholds_classes_and_numbers_change_between_calls() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_thresholds_classes_and_numbers_change_between_calls(device: str) -> None:
     rows = np.array(
         [
             [0, 0, 10, 10, 0.9, 0.1, 5, 5, 1],
@@ -185,8 +233,7 @@ def test_thresholds_classes_and_numbers_change_between_calls() -> None:
             [40, 0, 50, 10, 0.4, 0.3, 5, 5, 1],
         ]
     )
-    engine = PoseEngine(CannedTorchNetwork(rows, num_classes=2), image_size=64)
-    whole_path(engine)
+    engine = engine_on(device, CannedTorchNetwork(rows, num_classes=2))
 
     def scores() -> list[float]:
         return [round(float(score), 3) for score in engine([grey(64, 64)])[0].scores]
@@ -204,24 +251,27 @@ def test_thresholds_classes_and_numbers_change_between_calls() -> None:
     assert scores() == [0.9, 0.8]
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("once", [False, True])
 @pytest.mark.parametrize("count", [MAX_PEOPLE - 1, MAX_PEOPLE, MAX_PEOPLE + 1])
-@pytest.mark.parametrize("max_people", [1, 100, MAX_PEOPLE, 1000])
-def test_more_people_than_fit_on_the_device(once: bool, count: int, max_people: int) -> None:
-    engine = PoseEngine(
-        CannedTorchNetwork(people_apart(count), once=once), image_size=64, max_people=max_people
-    )
-    ((expected, found),) = both_ways(engine, [grey(64, 64)])
-    assert len(found) == min(count, max_people)
-    np.testing.assert_array_equal(found.boxes_xyxy, expected.boxes_xyxy)
+def test_more_people_than_fit_on_the_device(device: str, once: bool, count: int) -> None:
+    engine = engine_on(device, CannedTorchNetwork(people_apart(count), once=once))
+    plain = PoseEngine(CannedTorchNetwork(people_apart(count), once=once), image_size=64)
+    for max_people in (1, 100, MAX_PEOPLE, 1000):
+        engine.max_people = plain.max_people = max_people
+        (found,) = again_and_again(engine, [grey(64, 64)])
+        assert len(found) == min(count, max_people)
+        np.testing.assert_array_equal(found.boxes_xyxy, plain([grey(64, 64)])[0].boxes_xyxy)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("count", [MAX_CANDIDATES, MAX_CANDIDATES + 1])
-def test_more_candidates_than_fit_on_the_device(count: int) -> None:
+def test_more_candidates_than_fit_on_the_device(
+    device: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The last of them is somebody of its own, who must not be lost."""
     rows = people_apart(2, copies=count)[: count + 1][-count:]
-    rows[:-1, :4] = rows[0, :4]
-    engine = PoseEngine(CannedTorchNetwork(rows), image_size=64)
+    engine = engine_on(device, CannedTorchNetwork(rows))
     asked: list[int] = []
     answer = engine._poses_of_rows
 
@@ -229,11 +279,10 @@ def test_more_candidates_than_fit_on_the_device(count: int) -> None:
         asked.append(1)
         return answer(*arguments)
 
-    engine._poses_of_rows = poses_of_rows  # type: ignore[method-assign]
-    ((expected, found),) = both_ways(engine, [grey(64, 64)])
-    assert len(found) == 2
-    np.testing.assert_array_equal(found.boxes_xyxy, expected.boxes_xyxy)
-    assert len(asked) == (count > MAX_CANDIDATES)
+    monkeypatch.setattr(engine, "_poses_of_rows", poses_of_rows)
+    (found,) = again_and_again(engine, [grey(64, 64)])
+    assert [float(left) for left in found.boxes_xyxy[:, 0]] == [0.0, 4.0]
+    assert bool(asked) == (count > MAX_CANDIDATES)
 
 
 class PretendedGraphs:
@@ -288,6 +337,9 @@ def test_warming_up_records(recording: Recording) -> None:
     engine, on_device, _ = recording
     engine.warm_up([(64, 64), (64, 48)])
     assert on_device.num_graphs == 2
+    engine._batches = True  # as on a GPU
+    engine.warm_up([(64, 32)], batch=3)
+    assert sorted(len(key) for key in on_device._programs) == [1, 1, 1, 2, 3]
 
 
 def test_not_too_many_graphs_and_the_unused_make_room(
@@ -355,3 +407,26 @@ def test_without_graphs_it_says_why() -> None:
     assert on_device.num_graphs == 0
     assert on_device.why_not is not None
     assert on_device.why_no_kernels is not None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("half", [False, True])
+def test_people_of_real_images_on_the_gpu(shared: Path, yolo11n_pose: Path, half: bool) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("GPU missing: torch finds no CUDA device")
+    plain = PoseEngine.load(yolo11n_pose, device="cpu", score_threshold=0.28)
+    engine = PoseEngine.load(yolo11n_pose, device="cuda", half=half)  # 0.3
+    paths = sorted((shared / "data/coco/val2017").glob("*.jpg"))[::14]
+    images = [image for path in paths if (image := cv2.imread(str(path))) is not None]
+    for expected, found in zip(plain(images), again_and_again(engine, images), strict=True):
+        sure = expected.scores > 0.32
+        assert sure.sum() <= len(found) <= len(expected)
+        for box, points in zip(expected.boxes_xyxy[sure], expected.keypoints[sure], strict=True):
+            nearest = np.abs(found.boxes_xyxy - box).max(1).argmin()
+            np.testing.assert_allclose(found.boxes_xyxy[nearest], box, atol=0.5)
+            seen = points[:, 2] > 0.5
+            others = found.keypoints[nearest, seen, :2]
+            np.testing.assert_allclose(others, points[seen, :2], atol=0.5)
+    assert engine._on_device is not None
+    assert engine._on_device.why_not is None
+    assert engine._on_device.num_graphs > 0
