@@ -243,8 +243,7 @@ class PoseEngine:
 
         Args:
             sizes: width and height of the images to come, in pixels; those of most cameras.
-            batch: most images of a call; on a GPU, as many of one size at once are prepared for, and
-                fewer.
+            batch: most images of a call. A GPU is prepared for as many of one size, and for fewer.
         """
         for width, height in sizes:
             image = np.full((height, width, 3), 114, np.uint8)
@@ -294,6 +293,19 @@ class PoseEngine:
                 for index, poses in zip(indices, self._run(batch, boxes), strict=True):
                     results[index] = poses
         return results
+
+    def largest_reduction(self, width: int, height: int) -> int:
+        """How many times smaller an image may be decoded and still fill its place in the input.
+
+        Args:
+            width, height: of the image, pixels.
+
+        Returns:
+            1, 2, 4 or 8, which are what JPEG decoders offer.
+        """
+        box = self._fit(height, width)
+        most = min(width // box.scaled_width, height // box.scaled_height, 8)
+        return 1 << max(most, 1).bit_length() - 1
 
     def _fit(self, height: int, width: int) -> Letterbox:
         preprocessing, size = self.network.preprocessing, self.network.input_size
