@@ -120,6 +120,13 @@ _YUV = {
 }
 _LAYOUTS = {**_COLOUR, **_BAYER, **_YUV}
 
+_REDUCED_COLOUR = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
 KNOWN_ENCODINGS: tuple[str, ...] = tuple(_LAYOUTS)
 """Raw encodings that are read without cv_bridge."""
 
@@ -144,8 +151,23 @@ def check(image: RawImage | CompressedImage, *, max_pixels: int = DEFAULT_MAX_PI
         _check_compressed(image, max_pixels)
 
 
+def reducible_size(image: RawImage | CompressedImage) -> tuple[int, int] | None:
+    """Width and height of an image that `to_array` can reduce, which is a JPEG; None of others.
+
+    Raises:
+        ImageError: as `check` of a compressed image, without its limit of pixels.
+    """
+    if isinstance(image, RawImage):
+        return None
+    header = read_header(_bytes_of(image.data))
+    return (header.width, header.height) if header.format == "jpeg" else None
+
+
 def to_array(
-    image: RawImage | CompressedImage, *, max_pixels: int = DEFAULT_MAX_PIXELS
+    image: RawImage | CompressedImage,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    reduction: int = 1,
 ) -> tuple[np.ndarray, ChannelOrder]:
     """Make an array of an image, after `check`.
 
@@ -155,6 +177,8 @@ def to_array(
     Args:
         image: the image as it came.
         max_pixels: largest width * height to accept.
+        reduction: 1, 2, 4 or 8: decode a JPEG so many times smaller in both directions, rounded up,
+            which is faster than to scale it afterwards. Only for an image with `reducible_size`.
 
     Returns:
         (H, W, 3) uint8 and its channel order. For bgr8, rgb8 and 8UC3 a read-only view of
@@ -170,7 +194,8 @@ def to_array(
             return _convert_by_bridge(image), "bgr"
         return _convert(image, layout), layout.order
     header = _check_compressed(image, max_pixels)
-    return _decode(_bytes_of(image.data), header, cv2.IMREAD_IGNORE_ORIENTATION), "bgr"
+    flags = cv2.IMREAD_IGNORE_ORIENTATION
+    return _decode(_bytes_of(image.data), header, flags, reduction), "bgr"
 
 
 def decode_file(data: Buffer, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
@@ -308,17 +333,20 @@ def _nv24_as_nv12(image: RawImage) -> np.ndarray:
     return np.concatenate([doubled, chroma[:, : 2 * image.width]])[..., np.newaxis]
 
 
-def _decode(data: memoryview, header: CompressedHeader, flags: int) -> np.ndarray:
+def _decode(
+    data: memoryview, header: CompressedHeader, flags: int, reduction: int = 1
+) -> np.ndarray:
     content = bytes(data)
     what = f"{header.format} of {header.width}x{header.height} pixels, {len(content)} bytes"
     if not is_complete(content, header):
         raise broken(f"{what}, ends before the image does")
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | flags)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), _REDUCED_COLOUR[reduction] | flags)
     except cv2.error as error:
         raise broken(f"{what}: {error.err}") from error
     # An orientation may exchange width and height.
-    if image is None or {*image.shape[:2]} != {header.height, header.width}:
+    expected = {-(-header.height // reduction), -(-header.width // reduction)}
+    if image is None or {*image.shape[:2]} != expected:
         raise broken(f"{what}, cannot be decoded")
     return image
 

@@ -136,7 +136,7 @@ class PosePipeline:
                 in which they were taken.
 
         Returns:
-            Each frame with its people, in the same order.
+            Each frame with its people, in pixels of its original image, in the same order.
 
         Raises:
             ImageError: the engine cannot take a frame's image.
@@ -144,10 +144,13 @@ class PosePipeline:
         tracking = self.tracking
         threshold = self.score_threshold
         self.engine.score_threshold = lowest_score(threshold, tracking)
-        people = self.engine(
+        found_in_images = self.engine(
             [frame.image for frame in frames],
             channel_order=[frame.channel_order for frame in frames],
         )
+        people = [
+            poses.in_original(frame) for frame, poses in zip(frames, found_in_images, strict=True)
+        ]
         self.stage_times = dict(self.engine.stage_times)
         if tracking is None:
             self.forget()

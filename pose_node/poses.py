@@ -38,6 +38,9 @@ class Frame:
         stamp_ns: capture time in nanoseconds, copied from the source, never the time of arrival.
         image: (H, W, 3) uint8, H and W at least 1; may be a read-only view with padded rows.
         channel_order: "bgr" or "rgb".
+        reduction: how many times smaller than the original `image` was decoded, in both directions;
+            whatever else is in pixels is in those of the original.
+        original_size: width and height of the original where it was decoded smaller, else None.
     """
 
     camera: str
@@ -45,6 +48,8 @@ class Frame:
     stamp_ns: int
     image: np.ndarray
     channel_order: ChannelOrder = "bgr"
+    reduction: int = 1
+    original_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         check_array("Frame.image", self.image, "(H, W, 3)", 3, np.uint8)
@@ -54,6 +59,23 @@ class Frame:
             raise ValueError(
                 f"Frame.channel_order must be 'bgr' or 'rgb', got {self.channel_order!r}"
             )
+        height, width = self.image.shape[:2]
+        expected = (-(-self.width // self.reduction), -(-self.height // self.reduction))
+        if (width, height) != expected:
+            raise ValueError(
+                f"an image of {self.width}x{self.height} reduced {self.reduction} times has width "
+                f"and height {expected}, got {(width, height)}"
+            )
+
+    @property
+    def width(self) -> int:
+        """Pixels in a row of the original image."""
+        return self.original_size[0] if self.original_size else int(self.image.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Rows of the original image."""
+        return self.original_size[1] if self.original_size else int(self.image.shape[0])
 
 
 @dataclass(frozen=True)
@@ -97,6 +119,15 @@ class Poses:
     def num_keypoints(self) -> int:
         """Number of keypoints of each person, K, also when nobody is there."""
         return int(self.keypoints.shape[1])
+
+    def in_original(self, frame: Frame) -> Poses:
+        """People in pixels of a frame's `image`, in those of the original."""
+        if frame.reduction == 1:
+            return self
+        limit = np.array((frame.width, frame.height) * 2, np.float32)
+        keypoints = self.keypoints * np.array((frame.reduction, frame.reduction, 1), np.float32)
+        boxes = np.minimum(self.boxes_xyxy * np.float32(frame.reduction), limit)
+        return Poses(boxes, self.scores, keypoints, self.ids)
 
     @classmethod
     def empty(cls, num_keypoints: int) -> Poses:

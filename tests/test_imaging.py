@@ -322,6 +322,43 @@ def test_broken_headers(name: str) -> None:
     assert caught.value.kind == "broken compressed image"
 
 
+@pytest.mark.parametrize("reduction", [1, 2, 4, 8])
+@pytest.mark.parametrize("size", [(160, 120), (161, 127), (168, 121)])
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_jpeg_is_decoded_smaller(reduction: int, size: tuple[int, int], grey: bool) -> None:
+    width, height = size
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    picture = np.stack([x + 40, 1.5 * y + 20, 200 - x], 2).astype(np.uint8)
+    pixels = picture[..., 0] if grey else picture
+    message = CompressedImage("jpeg", cv2.imencode(".jpg", pixels)[1].tobytes())
+    assert imaging.reducible_size(message) == size
+    array, order = to_array(message, reduction=reduction)
+    assert order == "bgr"
+    assert array.shape == (-(-height // reduction), -(-width // reduction), 3)
+    # Pixel i of the reduced image lies over pixels i * reduction and the following.
+    middle = (np.mgrid[: height // reduction, : width // reduction] + 0.5) * reduction - 0.5
+    expected = [middle[1] + 40] * 3 if grey else [middle[1] + 40, 1.5 * middle[0] + 20]
+    whole = array[: height // reduction, : width // reduction].astype(np.float32)
+    for channel, values in enumerate(expected):
+        assert np.abs(whole[..., channel] - values).mean() < 1.5
+
+
+def test_only_a_jpeg_can_be_decoded_smaller() -> None:
+    assert imaging.reducible_size(raw("bgr8", BGR)) is None
+    png = cv2.imencode(".png", BGR)[1].tobytes()
+    assert imaging.reducible_size(CompressedImage("jpeg", png)) is None
+    with pytest.raises(ImageError, match="no image format"):
+        imaging.reducible_size(CompressedImage("jpeg", b"nonsense"))
+
+
+def test_a_cut_off_jpeg_is_refused_when_decoded_smaller() -> None:
+    noise = np.random.default_rng(5).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    data = encode_jpeg(noise)
+    with pytest.raises(ImageError) as caught:
+        to_array(CompressedImage("", data[: len(data) // 2]), reduction=2)
+    assert caught.value.kind == "broken compressed image"
+
+
 @pytest.mark.parametrize("extension", [".jpg", ".png", ".webp", ".bmp", ".tiff"])
 @pytest.mark.parametrize("part", [0.5, 0.9, 0.995])
 def test_cut_off_images_are_refused(extension: str, part: float) -> None:

@@ -50,6 +50,19 @@ def test_no_frames() -> None:
     assert PosePipeline(engine)([]) == []
 
 
+def test_people_of_an_image_that_was_decoded_smaller_are_in_the_original() -> None:
+    class OneBox(CountingEngine):
+        def __call__(self, images: Sequence[np.ndarray], **_: Any) -> list[Poses]:
+            boxes = np.float32([[1, 2, 3, 4]])
+            return [Poses.from_arrays(boxes, [0.9], np.ones((1, 17, 3))) for _ in images]
+
+    engine: Any = OneBox()
+    small = np.zeros((4, 5, 3), np.uint8)
+    frames = [Frame("", "", 1, small, "bgr", 4, (20, 15)), Frame("", "", 2, small)]
+    boxes = [found.poses.boxes_xyxy.tolist() for found in PosePipeline(engine)(frames)]
+    assert boxes == [[[4, 8, 12, 15]], [[1, 2, 3, 4]]]
+
+
 class WalkingEngine(CountingEngine):
     """Finds one person, who walks right, at the score that the first pixel says in percent."""
 

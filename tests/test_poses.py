@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pose_node import COCO17, Frame, Poses, Skeleton
+from tests.conftest import make_frame
 
 
 def test_nobody_keeps_all_shapes() -> None:
@@ -115,3 +116,31 @@ def test_a_skeleton_that_contradicts_itself_is_refused(change: dict[str, Any], t
     }
     with pytest.raises(ValueError, match=text):
         Skeleton(**{**fields, **change})
+
+
+def test_a_frame_has_the_size_of_the_original_image() -> None:
+    frame = make_frame(width=64, height=48)
+    assert (frame.width, frame.height) == (64, 48)
+    reduced = Frame("", "", 0, np.zeros((3, 5, 3), np.uint8), "bgr", 2, (9, 6))
+    assert (reduced.width, reduced.height) == (9, 6)
+
+
+@pytest.mark.parametrize(
+    ("reduction", "original"), [(2, None), (2, (12, 6)), (2, (10, 8)), (4, (10, 6)), (1, (10, 6))]
+)
+def test_a_reduction_that_is_not_that_of_the_image(
+    reduction: int, original: tuple[int, int] | None
+) -> None:
+    with pytest.raises(ValueError, match=r"reduced . times has width and height .*, got \(5, 3\)"):
+        Frame("", "", 0, np.zeros((3, 5, 3), np.uint8), "bgr", reduction, original)
+
+
+def test_people_of_a_reduced_image_in_the_original() -> None:
+    frame = Frame("", "", 0, np.zeros((3, 5, 3), np.uint8), "bgr", 2, (9, 6))
+    poses = Poses.from_arrays([[0, 1, 5, 2.5]], [0.5], [[[-1, 4, 0.25], [2, 1.5, 1]]], [7])
+    original = poses.in_original(frame)
+    assert original.boxes_xyxy.tolist() == [[0, 2, 9, 5]]
+    assert original.keypoints.tolist() == [[[-2, 8, 0.25], [4, 3, 1]]]
+    assert (original.scores.tolist(), original.ids.tolist()) == ([0.5], [7])
+    assert poses.in_original(make_frame()) is poses
+    assert Poses.empty(17).in_original(frame).keypoints.shape == (0, 17, 3)

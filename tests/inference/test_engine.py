@@ -159,6 +159,19 @@ def test_a_gpu_gets_images_of_one_input_size_as_one_batch() -> None:
     assert seen == [(True, False)] * 2
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "reduction"),
+    [
+        *((640, 480, 1), (1279, 720, 1), (1280, 720, 2), (1920, 1080, 2), (1080, 1920, 2)),
+        *((3840, 2160, 4), (8000, 8000, 8), (20_000, 15_000, 8), (1, 1, 1), (5000, 1, 1)),
+    ],
+)
+def test_a_reduced_image_still_fills_its_place_in_the_input(
+    width: int, height: int, reduction: int
+) -> None:
+    assert PoseEngine(CannedNetwork([PERSON])).largest_reduction(width, height) == reduction
+
+
 def test_what_is_no_image_is_refused() -> None:
     engine = PoseEngine(CannedNetwork([PERSON]))
     wrong: list[Any] = [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), image(0, 4), "image.jpg"]
@@ -189,7 +202,9 @@ def test_settings_out_of_range_are_refused(arguments: dict[str, Any], text: str)
 def test_loading_says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="neither a file nor a known model"):
         PoseEngine.load("yolo11x-pose-that-nobody-has")
-    with pytest.raises(ValueError, match="backend must be one of auto, torch, openvino, onnxruntime, got 'tpu'"):
+    with pytest.raises(
+        ValueError, match="backend must be one of auto, torch, openvino, onnxruntime, got 'tpu'"
+    ):
         PoseEngine.load("model.pt", backend="tpu")
     with pytest.raises(DeviceError, match="got 'gpu'"):
         PoseEngine.load("model.pt", device="gpu")
