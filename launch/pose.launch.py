@@ -63,9 +63,13 @@ def _arguments() -> list[DeclareLaunchArgument]:
             description="Parameter file; arguments that differ from their default override it.",
         ),
         DeclareLaunchArgument(
-            "respawn", default_value="false", description="Start the node again if it ends."
+            "respawn",
+            default_value="true",
+            description="Start the node again if it ends, a second later.",
         ),
-        DeclareLaunchArgument("log_level", default_value="info", description="Log level."),
+        DeclareLaunchArgument(
+            "log_level", default_value="info", description="debug, info, warn or error."
+        ),
     ]
 
 

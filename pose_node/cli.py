@@ -35,7 +35,7 @@ _ROS_COMMANDS = {
 }
 
 _RUN_HELP = """\
-usage: pose-node run [--ros-args ...]
+usage: pose-node run [--log-level debug|info|warn|error] [--ros-args ...]
 
 Run the node: it subscribes to image_raw, finds the people in every image, and publishes poses and,
 while somebody looks, image_annotated. It takes the arguments of every ROS 2 node.
@@ -44,7 +44,7 @@ examples:
   pose-node run
   pose-node run --ros-args -p model:=yolo11n-pose -p device:=cpu
   pose-node run --ros-args -r image_raw:=/camera/image_raw -p score_threshold:=0.5
-  pose-node run --ros-args --params-file pose_node.yaml
+  pose-node run --log-level warn --ros-args --params-file pose_node.yaml
 
 config/pose_node.yaml names every parameter with its default and its range.
 """

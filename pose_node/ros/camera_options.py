@@ -37,7 +37,8 @@ def parse_options(arguments: Sequence[str]) -> CameraOptions:
     parser = argparse.ArgumentParser(
         prog="pose-node camera",
         description="Publish a video, a webcam, an image or a folder as a ROS camera on image_raw, "
-        "image_raw/compressed and camera_info. Remap and name it with --ros-args.",
+        "image_raw/compressed and camera_info. Remap and name it with --ros-args. "
+        "--log-level debug, info, warn or error: what is logged.",
     )
     defaults = CameraOptions(source="")
     parser.add_argument(

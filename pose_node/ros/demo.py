@@ -119,7 +119,8 @@ def main(args: Sequence[str] | None = None) -> int:
         resolve_model(options.model)  # before anything is started
         for warning in prepare_process():
             print(f"warning: {warning}", file=sys.stderr)
-        record = _play(source, options)
+        start = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
+        record = _play(source, options, arguments[start:])
         return _report(record, options.output)
     except PoseNodeError as error:
         print(f"pose-node demo: error: {error}", file=sys.stderr)
@@ -137,7 +138,7 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="pose-node demo",
         description="Play a video through camera process and node, print the people, and write "
-        "annotated.mp4 and annotated.jpg.",
+        "annotated.mp4 and annotated.jpg. --log-level debug, info, warn or error: what is logged.",
     )
     parser.add_argument("source", nargs="?", help="video (default: the fetched sample video)")
     parser.add_argument("--model", default="yolo11n-pose", help="default: %(default)s")
@@ -157,16 +158,16 @@ def _sample_video() -> Path:
     return path
 
 
-def _play(source: str, options: argparse.Namespace) -> Record:
-    """Start node and camera, listen until the video has ended, stop both."""
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+def _play(source: str, options: argparse.Namespace, ros: Sequence[str]) -> Record:
+    """Start node and camera, listen until the video has ended, stop both; `ros` is for all."""
+    rclpy.init(args=["demo", *ros], signal_handler_options=SignalHandlerOptions.NO)
     audience = Audience()
     children: list[subprocess.Popen[bytes]] = []
     try:
         parameters = {"model": options.model, "device": options.device, "tracker": "true"}
         given = [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]
         print(f"starting the node with {options.model} ...", flush=True)
-        node = _start("run", "--ros-args", "-r", f"__ns:={NAMESPACE}", *given)
+        node = _start("run", "--ros-args", "-r", f"__ns:={NAMESPACE}", *given, "--", *ros)
         children.append(node)
         _listen(audience, lambda: audience.node_is_ready, START_UP_SECONDS, node)
 
@@ -176,6 +177,7 @@ def _play(source: str, options: argparse.Namespace) -> Record:
             *("camera", source, "--once", "--wait-for", "image"),
             *("--wait-for", "camera_info"),  # else nobody would count the first images
             *("--size", options.size, *limit, "--ros-args", "-r", f"__ns:={NAMESPACE}"),
+            *("--", *ros),
         )
         children.append(camera)
         _listen(audience, lambda: camera.poll() is not None, None, node)

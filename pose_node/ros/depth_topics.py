@@ -185,11 +185,15 @@ class DepthTopics:
             )
         return reasons
 
+    def clear(self) -> None:
+        """Take the markers from RViz; call it when the worker is at rest."""
+        if self._node.context.ok():  # after a shutdown nobody can be told
+            self._marker_publisher.publish(self._markers.clear(Header()))
+
     def destroy(self) -> None:
         """Take the topics away, and the markers from RViz."""
         self.unsubscribe()
-        if self._node.context.ok():  # after a shutdown nobody can be told
-            self._marker_publisher.publish(self._markers.clear(Header()))
+        self.clear()
         for publisher in (self._points_publisher, self._marker_publisher):
             self._node.destroy_publisher(publisher)
         if self._target is not None:

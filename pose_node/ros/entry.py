@@ -24,6 +24,46 @@ PROCESSES = {
 """By command of `pose-node`: the module with the process's `main`, its exit code after a signal."""
 
 
+LOG_LEVELS = ("debug", "info", "warn", "error")
+
+# Loggers of ROS itself that say something for every message and every turn of the executor.
+_TALKATIVE = ("rcl", "rcl_lifecycle", "rmw_fastrtps_cpp", "rmw_fastrtps_shared_cpp", "rclpy")
+
+
+def with_log_level(args: Sequence[str]) -> list[str]:
+    """Put ``--log-level LEVEL`` into the words of ROS; it may stand anywhere before ``--ros-args``.
+
+    Unlike the same words after ``--ros-args``, "debug" holds for the loggers of nodes only.
+
+    Args:
+        args: command line without the program's name.
+
+    Raises:
+        ValueError: there is no such level.
+    """
+    ours, ros = list(args), []
+    if "--ros-args" in ours:
+        start = ours.index("--ros-args")
+        ours, ros = ours[:start], ours[start:]
+    level = None
+    for index, text in enumerate(ours):
+        name, equals, value = text.partition("=")
+        if name == "--log-level":
+            count = 1 if equals else 2
+            level = value if equals else "".join(ours[index + 1 : index + 2])
+            del ours[index : index + count]
+            break
+    if level is None:
+        return list(args)
+    if level not in LOG_LEVELS:
+        raise ValueError(f"--log-level must be one of {', '.join(LOG_LEVELS)}, got {level!r}")
+    # First, so that what stands after --ros-args wins.
+    words = ["--ros-args", "--log-level", level]
+    if level == "debug":
+        words += [word for name in _TALKATIVE for word in ("--log-level", f"{name}:=info")]
+    return [*ours, *words, "--", *ros] if ros else [*ours, *words]
+
+
 def end_quietly(name: str) -> None:
     """From now on a signal ends this process, one of `PROCESSES`, as it would end its work."""
     end_at_once(PROCESSES[name][1])
@@ -37,11 +77,16 @@ def start(name: str, args: Sequence[str] | None = None) -> int:
         args: command line without the program's name; that of this process by default.
 
     Returns:
-        Its exit code.
+        Its exit code; 2 for a wrong ``--log-level``.
     """
     end_quietly(name)
+    try:
+        arguments = with_log_level(sys.argv[1:] if args is None else args)
+    except ValueError as error:
+        print(f"pose-node {name}: error: {error}", file=sys.stderr)
+        return 2
     main: Callable[[Sequence[str] | None], int] = import_module(PROCESSES[name][0]).main
-    return main(args)
+    return main(arguments)
 
 
 if __name__ == "__main__":

@@ -240,7 +240,8 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="pose-node exercise",
         description="Count repetitions of exercises of everybody in `poses`: per person, on "
-        "exercise_state,\nand drawn on exercise/image_annotated. Remap with --ros-args.",
+        "exercise_state,\nand drawn on exercise/image_annotated. Remap with --ros-args.\n"
+        "--log-level debug, info, warn or error: what is logged.",
         epilog="examples:\n"
         "  pose-node exercise squat\n"
         "  pose-node exercise bicep_curl shoulder_press --ros-args -r poses:=/front/poses\n"

@@ -52,6 +52,10 @@ class PoseNode(LifecycleNode):
     Args:
         load: makes the pipeline when the node is configured.
         arguments: of `rclpy.lifecycle.LifecycleNode`.
+
+    Attributes:
+        parameters: as they are now.
+        fails_for_now: the last attempt to configure failed for the device, and may succeed later.
     """
 
     def __init__(self, load: LoadPipeline = load_pipeline, **arguments: Any) -> None:
@@ -214,6 +218,7 @@ class PoseNode(LifecycleNode):
         worker, self._worker, self._mailbox = self._worker, None, None
         if worker is not None:
             worker.stop()
+        self._topics.clear()
         if self._device is not None:
             self._device.forget()
             self._first_id = self._device.next_id  # ids are not used again, whatever happens
@@ -316,7 +321,7 @@ class PoseNode(LifecycleNode):
         pipeline = None if device is None else device.pipeline
         engine = None if pipeline is None else pipeline.engine
         report = NodeReport(
-            state=self._state_name(),
+            state=self.state_name,
             enabled=self._enabled,
             model=engine.model_name if engine else "",
             device=engine.device if engine else "",
@@ -330,7 +335,9 @@ class PoseNode(LifecycleNode):
         )
         self._reports.publish(report, self._topics)
 
-    def _state_name(self) -> str:
+    @property
+    def state_name(self) -> str:
+        """Of the lifecycle: "unconfigured", "inactive" or "active"."""
         if self._active:
             return "active"
         return "inactive" if self._device is not None else "unconfigured"

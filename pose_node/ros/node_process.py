@@ -8,36 +8,39 @@ from collections.abc import Sequence
 import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
+from pose_node.ros.autostart import Autostart
+from pose_node.ros.loading import LoadPipeline, load_pipeline
 from pose_node.ros.node import PoseNode
 from pose_node.ros.signals import note_signals
 from pose_node.ros.transport import prepare_process
 
 
-def main(args: Sequence[str] | None = None) -> int:
+def main(args: Sequence[str] | None = None, load: LoadPipeline = load_pipeline) -> int:
     """Run the node until Ctrl-C, SIGTERM or the end of the context.
 
     Args:
         args: command line without the program's name; that of the process by default.
+        load: see `PoseNode`.
 
     Returns:
         The exit code: 0 after a clean end, 1 if the node cannot start.
     """
     warnings = prepare_process()
     signalled = note_signals()
-    node = _make_node(args)
+    node = _make_node(args, load)
     try:
         if node is None:
             return 1
         for warning in warnings:
             node.get_logger().warning(warning)
-        if node.parameters.autostart and not _walk_to_active(node):
-            return 1
+        autostart = Autostart(node) if node.parameters.autostart else None
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         while not signalled and rclpy.ok():
+            if autostart is not None and not autostart.step():
+                return 1
             executor.spin_once(timeout_sec=0.2)
     except ExternalShutdownException:
         pass
@@ -48,22 +51,16 @@ def main(args: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _make_node(args: Sequence[str] | None) -> PoseNode | None:
+def _make_node(args: Sequence[str] | None, load: LoadPipeline) -> PoseNode | None:
     """Start ROS and make the node; None if the arguments are wrong, which is then printed."""
     try:
         rclpy.init(
             args=None if args is None else ["pose_node", *args],
             signal_handler_options=SignalHandlerOptions.NO,
         )
-        return PoseNode()
+        return PoseNode(load)
     except (ValueError, ParameterException) as error:
         print(f"pose_node: error: {error}", file=sys.stderr)
     except RuntimeError as error:  # of rclpy, whose own classes for it are private
         print(f"pose_node: error: ROS cannot start with these arguments: {error}", file=sys.stderr)
     return None
-
-
-def _walk_to_active(node: PoseNode) -> bool:
-    """Configure and activate; whether that worked."""
-    success = TransitionCallbackReturn.SUCCESS
-    return node.trigger_configure() == success and node.trigger_activate() == success

@@ -36,6 +36,8 @@ class NodeTopics:
             ValueError: a parameter asks for a package that is not there.
         """
         node, warn = self._node, self._node.get_logger().warning
+        for reason in explain_silent_adapters(parameters):
+            warn(reason)
         for name in parameters.cameras:
             self.cameras[name] = CameraTopics(
                 *(node, name, parameters.image_transport, warn),
@@ -73,6 +75,11 @@ class NodeTopics:
             camera.unsubscribe()
         for depth in self.depths.values():
             depth.unsubscribe()
+
+    def clear(self) -> None:
+        """Take away what is shown until something newer comes; call it when the worker rests."""
+        for depth in self.depths.values():
+            depth.clear()
 
     def destroy(self) -> None:
         """Take all topics away."""
@@ -138,3 +145,13 @@ class NodeTopics:
             )
         if adapters is not None:
             adapters.publish(arrived.header, found.frame, found.poses, skeleton, in_space)
+
+
+def explain_silent_adapters(parameters: NodeParameters) -> list[str]:
+    """Say which adapters have nothing to publish, and what to set."""
+    adapters, reasons = parameters.adapter_names(), []
+    if "tf" in adapters and not parameters.depth:
+        reasons.append("adapters: tf publishes people in space only: set depth to true, too")
+    if "hri_msgs" in adapters and not parameters.tracker:
+        reasons.append("adapters: hri_msgs publishes people with ids only: set tracker to true")
+    return reasons

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pose_node.installation import find_installed
 from pose_node.process_settings import malloc_variables, tune_process
+from pose_node.ros.shared_memory import remove_stale_segments
 
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 """What Fast DDS 3 and Fast DDS 2 call the variable that names their profile file."""
@@ -38,8 +39,9 @@ _SMALLEST_SEGMENT = 8 * _MEBIBYTE
 def prepare_process(environment: MutableMapping[str, str] | None = None) -> list[str]:
     """Set the Fast DDS profile of this package and `tune_process`. Call it before `rclpy.init`.
 
-    The profile is left alone where the user has chosen: a profile file (by variable or in the
-    working folder), built-in transports, or another middleware.
+    Shared memory of processes that were killed is given back. The profile is left alone where the
+    user has chosen: a profile file (by variable or in the working folder), built-in transports, or
+    another middleware.
 
     Args:
         environment: the variables to read and set, by default those of this process.
@@ -51,6 +53,7 @@ def prepare_process(environment: MutableMapping[str, str] | None = None) -> list
     tune_process(variables)
     if _user_has_chosen(variables):
         return []
+    remove_stale_segments()
     profile, found = _choose_profile(variables)
     if profile is not None:
         variables[_profile_variable(variables)] = str(profile)

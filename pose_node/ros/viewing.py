@@ -182,7 +182,7 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="pose-node view --live",
         description="Show what a running pose node sees in the Rerun viewer. Remap with "
-        "--ros-args.",
+        "--ros-args. --log-level debug, info, warn or error: what is logged.",
         epilog="examples:\n"
         "  pose-node view --live\n"
         "  pose-node view --live --serve --camera front --camera rear\n"

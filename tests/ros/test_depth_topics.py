@@ -236,6 +236,12 @@ def test_takes_its_markers_along_when_it_goes(bench: Bench) -> None:
     assert messages.get(timeout=10).markers[0].action == Marker.DELETEALL
 
 
+def test_takes_its_markers_along_when_it_rests(bench: Bench) -> None:
+    messages = bench.listen(MarkerArray, "markers")
+    bench.topics.clear()
+    assert messages.get(timeout=10).markers[0].action == Marker.DELETEALL
+
+
 def test_goes_quietly_after_a_shutdown(bench: Bench, ros: Any) -> None:
     bench.stop()
     ros.shutdown()

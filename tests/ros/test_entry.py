@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 missing: rclpy cannot be imported")
 pytest.importorskip("pose_node.msg", reason="messages missing: build the package first")
 
-from pose_node.ros.entry import PROCESSES
+from pose_node.ros.entry import PROCESSES, with_log_level
 
 pytestmark = pytest.mark.ros
 
@@ -90,3 +90,53 @@ def test_a_process_that_does_not_exist() -> None:
     )
     assert ended.returncode == 1
     assert ended.stderr.startswith("usage: python -m pose_node.ros.entry {run,camera,demo,")
+
+
+QUIET = [
+    *("--log-level", "rcl:=info", "--log-level", "rcl_lifecycle:=info"),
+    *("--log-level", "rmw_fastrtps_cpp:=info", "--log-level", "rmw_fastrtps_shared_cpp:=info"),
+    *("--log-level", "rclpy:=info"),
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], []),
+        (["0", "--once"], ["0", "--once"]),
+        (["--log-level", "warn"], ["--ros-args", "--log-level", "warn"]),
+        (
+            ["0", "--log-level=error", "--once"],
+            ["0", "--once", "--ros-args", "--log-level", "error"],
+        ),
+        (["--log-level", "debug", "0"], ["0", "--ros-args", "--log-level", "debug", *QUIET]),
+        (
+            ["--log-level", "warn", "--ros-args", "-p", "half:=true"],
+            ["--ros-args", "--log-level", "warn", "--", "--ros-args", "-p", "half:=true"],
+        ),
+        (["--ros-args", "--log-level", "any:=debug"], ["--ros-args", "--log-level", "any:=debug"]),
+    ],
+)
+def test_log_level_becomes_that_of_ros(given: list[str], expected: list[str]) -> None:
+    assert with_log_level(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "got"), [(["--log-level", "loud"], "'loud'"), (["--log-level"], "''")]
+)
+def test_a_wrong_log_level_is_refused(given: list[str], got: str) -> None:
+    with pytest.raises(ValueError, match=f"must be one of debug, info, warn, error, got {got}"):
+        with_log_level(given)
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_every_process_takes_a_log_level(name: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "pose_node.ros.entry", name, "--log-level", "loud"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"pose-node {name}: error: --log-level must be one of debug, ")

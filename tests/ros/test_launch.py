@@ -271,7 +271,7 @@ def test_other_arguments(load: Callable[[str], list[Any]]) -> None:
         name="people",
         namespace="robot",
         log_level="debug",
-        respawn="true",
+        respawn="false",
     )
     assert node["remappings"] == [
         ("image_raw", "/camera/color/image_raw"),
@@ -281,7 +281,12 @@ def test_other_arguments(load: Callable[[str], list[Any]]) -> None:
     ]
     assert (node["name"], node["namespace"]) == ("people", "robot")
     assert node["arguments"] == ["--ros-args", "--log-level", "debug"]
-    assert node["respawn"] is True
+    assert node["respawn"] is False
+
+
+def test_a_node_that_ends_is_started_again(load: Callable[[str], list[Any]]) -> None:
+    node = started_by(load("pose.launch.py"))
+    assert (node["respawn"], node["respawn_delay"]) == (True, 1.0)
 
 
 def test_process_settings(load: Callable[[str], list[Any]]) -> None:
