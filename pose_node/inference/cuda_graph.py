@@ -30,12 +30,12 @@ class CudaGraphs:
         self.why_not: str | None = None
         self._pool = torch.cuda.graph_pool_handle()
 
-    def record(self, function: Callable[[], None]) -> Callable[[], None]:
+    def record(self, function: Callable[[], object]) -> Callable[[], object]:
         """A function that does the same in one go, or the same function with a warning.
 
         Args:
             function: works on memory that it got earlier, in shapes that do not change, without
-                waiting for the device. Runs a few times.
+                waiting for the device. Runs a few times; what it returns is of no meaning.
         """
         if self.why_not is not None:
             return function

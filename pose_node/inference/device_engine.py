@@ -63,7 +63,7 @@ class _Program:
     def __init__(self, pipeline: DevicePipeline, upload: ImageUpload) -> None:
         self.pipeline = pipeline
         self.upload = upload
-        self.run: Callable[[], None] = pipeline
+        self.run: Callable[[], object] = pipeline
         people = pipeline.people
         self.result = people  # on the host
         self.done: torch.cuda.Event | None = None
