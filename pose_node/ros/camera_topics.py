@@ -41,6 +41,8 @@ class ArrivedImage:
         image: its bytes and what they mean.
         max_pixels: more are refused.
         arrived: when it came, by `time.monotonic`.
+        reduction: how many times smaller an image of some width and height is decoded, if it can
+            be; asked when it is its turn.
     """
 
     camera: str
@@ -48,6 +50,7 @@ class ArrivedImage:
     image: imaging.RawImage | imaging.CompressedImage
     max_pixels: int
     arrived: float
+    reduction: Callable[[int, int], int]
 
     def to_frame(self) -> Frame:
         """Decode it.
@@ -55,9 +58,18 @@ class ArrivedImage:
         Raises:
             ImageError: it is damaged.
         """
-        array, order = imaging.to_array(self.image, max_pixels=self.max_pixels)
-        stamp_ns = messages.to_stamp_ns(self.header)
-        return Frame(self.camera, self.header.frame_id, stamp_ns, array, order)
+        size = imaging.reducible_size(self.image)
+        reduction = self.reduction(*size) if size else 1
+        array, order = imaging.to_array(self.image, max_pixels=self.max_pixels, reduction=reduction)
+        return Frame(
+            camera=self.camera,
+            frame_id=self.header.frame_id,
+            stamp_ns=messages.to_stamp_ns(self.header),
+            image=array,
+            channel_order=order,
+            reduction=reduction,
+            original_size=size,
+        )
 
 
 class CameraTopics:
@@ -109,6 +121,7 @@ class CameraTopics:
         callback: Callable[[CameraTopics, ArrivedImage], None],
         max_pixels: Callable[[], int],
         refuse: Callable[[str, ImageError], None],
+        reduction: Callable[[int, int], int],
     ) -> None:
         """Start to receive.
 
@@ -116,8 +129,13 @@ class CameraTopics:
             callback: gets every image, unchecked, in the executor's thread.
             max_pixels: gives the limit that holds for an image.
             refuse: gets the camera's name and the error where a message is no image.
+            reduction: says how many times smaller an image of some width and height may be decoded,
+                while nobody wants to see it annotated; called in the worker's thread.
         """
         read = messages.read_compressed_image if self._compressed else messages.read_image
+
+        def choose_reduction(width: int, height: int) -> int:
+            return 1 if self._wants_annotated() else reduction(width, height)
 
         def receive(data: bytes) -> None:
             now = time.monotonic()
@@ -129,7 +147,8 @@ class CameraTopics:
                 refuse(self.camera, error)
                 return
             self._check_stamp(header)
-            callback(self, ArrivedImage(self.camera, header, image, max_pixels(), now))
+            arrived = ArrivedImage(self.camera, header, image, max_pixels(), now, choose_reduction)
+            callback(self, arrived)
 
         def create(events: SubscriptionEventCallbacks) -> Subscription[Any]:
             return self._node.create_subscription(
@@ -172,11 +191,10 @@ class CameraTopics:
         unsmoothed: Poses,
     ) -> None:
         """Publish the people of an image."""
-        height, width = frame.image.shape[:2]
 
         def serialize(people: Poses) -> bytes:
             return messages.serialize_pose_array(
-                header, people, width=width, height=height, skeleton=skeleton.name
+                header, people, width=frame.width, height=frame.height, skeleton=skeleton.name
             )
 
         self._poses.publish(serialize(poses))
@@ -193,15 +211,16 @@ class CameraTopics:
         keypoint_threshold: float,
         jpeg_quality: int,
     ) -> None:
-        """Draw and publish the annotated image, as far as anyone listens."""
-        wants_raw = self._annotated.get_subscription_count() > 0
-        wants_jpeg = self._annotated_jpeg.get_subscription_count() > 0
-        if not wants_raw and not wants_jpeg:
+        """Draw and publish the annotated image, as far as anyone listens.
+
+        One that was decoded smaller, because nobody listened then, is left out.
+        """
+        if frame.reduction > 1 or not self._wants_annotated():
             return
         picture = draw_frame(frame, poses, skeleton, keypoint_threshold=keypoint_threshold)
-        if wants_raw:
+        if self._annotated.get_subscription_count() > 0:
             self._annotated.publish(messages.serialize_image(header, picture))
-        if wants_jpeg:
+        if self._annotated_jpeg.get_subscription_count() > 0:
             jpeg = imaging.encode_jpeg(picture, jpeg_quality)
             self._annotated_jpeg.publish(messages.serialize_compressed_image(header, jpeg))
 
@@ -228,6 +247,10 @@ class CameraTopics:
 
     def _publisher(self, kind: type, name: str, depth: int) -> Publisher[Any]:
         return self._node.create_publisher(kind, f"{self._prefix}{name}", QoSProfile(depth=depth))
+
+    def _wants_annotated(self) -> bool:
+        publishers = (self._annotated, self._annotated_jpeg)
+        return any(publisher.get_subscription_count() > 0 for publisher in publishers)
 
     def _check_stamp(self, header: Header) -> None:
         if not self._stamp_checked:

@@ -240,11 +240,10 @@ class DepthTopics:
         )
         if image is None:
             raise ImageError(self._explain_miss(frame.stamp_ns, options.slop), kind="no depth")
-        height, width = frame.image.shape[:2]
         people = lift(
             poses,
             to_depth(image, max_pixels=self._max_pixels()),
-            self._camera(options.rectified).for_image(width, height),
+            self._camera(options.rectified).for_image(frame.width, frame.height),
             skeleton=skeleton,
             keypoint_threshold=options.keypoint_threshold,
         )

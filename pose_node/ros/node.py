@@ -176,7 +176,10 @@ class PoseNode(LifecycleNode):
             upkeep=self._device.upkeep,
         )
         self._topics.subscribe(
-            self._on_image, lambda: self.parameters.max_image_pixels, self._refuse
+            self._on_image,
+            lambda: self.parameters.max_image_pixels,
+            self._refuse,
+            self._choose_reduction,
         )
         self._active = True
         self._start_up_timer.reset()
@@ -247,6 +250,13 @@ class PoseNode(LifecycleNode):
             return
         if self._mailbox.put(camera.camera, arrived):
             camera.statistics.replaced()
+
+    def _choose_reduction(self, width: int, height: int) -> int:
+        """In the worker's thread: how many times smaller an image may be decoded."""
+        pipeline = None if self._device is None else self._device.pipeline
+        if pipeline is None or not self.parameters.reduced_decoding:
+            return 1
+        return pipeline.engine.largest_reduction(width, height)
 
     def _deliver(self, arrived: ArrivedImage, found: Found, turn: float) -> None:
         """In the worker's thread: publish the people of one image."""

@@ -56,6 +56,7 @@ class NodeTopics:
         on_image: Callable[[CameraTopics, ArrivedImage], None],
         max_pixels: Callable[[], int],
         refuse: Callable[[str, ImageError], None],
+        reduction: Callable[[int, int], int],
     ) -> None:
         """Start to receive.
 
@@ -63,11 +64,12 @@ class NodeTopics:
             on_image: gets every colour image, unchecked, in the executor's thread.
             max_pixels: gives the limit that holds for an image.
             refuse: gets a camera's name and the error where a message is no image.
+            reduction: says how many times smaller an image of some width and height may be decoded.
         """
         for depth in self.depths.values():
             depth.subscribe(max_pixels)
         for camera in self.cameras.values():
-            camera.subscribe(on_image, max_pixels, refuse)
+            camera.subscribe(on_image, max_pixels, refuse, reduction)
 
     def unsubscribe(self) -> None:
         """Stop to receive."""

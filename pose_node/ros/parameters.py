@@ -134,6 +134,11 @@ class NodeParameters(Parameters):
         minimum=1,
         maximum=2**31 - 1,
     )
+    reduced_decoding: bool = parameter(
+        True,
+        "Decode compressed images 2, 4 or 8 times smaller where that is still enough for the "
+        "network, while nobody listens to the annotated images.",
+    )
     score_threshold: float = parameter(
         0.3, "People with a lower score are not reported.", minimum=0.0, maximum=1.0
     )

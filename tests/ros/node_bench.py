@@ -53,6 +53,10 @@ class FakeEngine:
         self.score_threshold = parameters.score_threshold
         self.iou_threshold = parameters.iou_threshold
         self.max_people = parameters.max_people
+        self.reduction = 1
+
+    def largest_reduction(self, width: int, height: int) -> int:
+        return self.reduction
 
 
 class FakePipeline:

@@ -83,3 +83,37 @@ def test_annotated_images(bench: Bench) -> None:
     compressed = bench.get(jpeg)
     assert compressed.header == header()
     assert bytes(compressed.data[:3]) == b"\xff\xd8\xff"
+
+
+def test_compressed_images_are_decoded_no_larger_than_needed(make_bench: type[Bench]) -> None:
+    bench = make_bench(image_transport="compressed").activate()
+    bench.pipeline.engine.reduction = 4
+    jpeg = messages.to_compressed_image(header(), encode_jpeg(picture()))
+    people = bench.ask(jpeg)
+    assert (people.image_width, people.image_height) == (WIDTH, HEIGHT)
+    frame = bench.pipeline.frames.pop()
+    assert frame.image.shape == (HEIGHT // 4, WIDTH // 4, 3)
+    assert (frame.width, frame.height, frame.reduction) == (WIDTH, HEIGHT, 4)
+    bench.set_parameters(reduced_decoding=False)
+    bench.ask(jpeg)
+    assert bench.pipeline.frames.pop().image.shape == (HEIGHT, WIDTH, 3)
+
+
+def test_annotated_images_keep_their_size(make_bench: type[Bench]) -> None:
+    bench = make_bench(image_transport="compressed").activate()
+    bench.pipeline.engine.reduction = 2
+    jpeg = messages.to_compressed_image(header(), encode_jpeg(picture()))
+    bench.publisher(CompressedImage, "image_raw/compressed")
+    bench.pipeline.gate.clear()
+    bench.send(jpeg)
+    bench.pipeline.entered.get(timeout=30)  # decoded while nobody listened
+    annotated = bench.listen(Image, "image_annotated")
+    bench.until(lambda: bench.is_heard("image_annotated"))
+    bench.pipeline.gate.set()
+    later = messages.to_compressed_image(header(1_700_000_001), encode_jpeg(picture()))
+    bench.ask(later)
+    received = bench.get(annotated)
+    assert received.header == later.header
+    assert (received.width, received.height) == (WIDTH, HEIGHT)
+    assert [frame.reduction for frame in bench.pipeline.frames] == [2, 1]
+    assert annotated.empty()

@@ -182,6 +182,7 @@ GIVEN: dict[str, tuple[str, object]] = {
     "cameras": ("[front, 'arm/left']", ["front", "arm/left"]),
     "image_transport": ("compressed", "compressed"),
     "max_image_pixels": ("1000", 1000),
+    "reduced_decoding": ("false", False),
     "score_threshold": ("1", 1.0),
     "iou_threshold": ("0", 0.0),
     "max_people": ("7", 7),

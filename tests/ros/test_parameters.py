@@ -43,6 +43,7 @@ WRONG = [
     ("cameras", 5, "cameras must be a list of str, got 5"),
     ("image_transport", "theora", "image_transport must be raw or compressed, got 'theora'"),
     ("max_image_pixels", 0, "max_image_pixels must be 1 to 2147483647, got 0"),
+    ("reduced_decoding", 2, "reduced_decoding must be a bool, got 2"),
     ("score_threshold", 1.01, "score_threshold must be 0.0 to 1.0, got 1.01"),
     ("score_threshold", -0.01, "score_threshold must be 0.0 to 1.0, got -0.01"),
     ("score_threshold", float("nan"), "score_threshold must be 0.0 to 1.0, got nan"),
@@ -96,6 +97,7 @@ GOOD = {
     "cameras": ("front", "arm/left_2"),
     "image_transport": "compressed",
     "max_image_pixels": 1,
+    "reduced_decoding": False,
     "score_threshold": 1.0,
     "iou_threshold": 0.0,
     "max_people": 1000,
@@ -135,6 +137,7 @@ GOOD = {
 }
 LIVE = {
     "max_image_pixels",
+    "reduced_decoding",
     "score_threshold",
     "iou_threshold",
     "max_people",

@@ -113,8 +113,7 @@ class Adapters:
             shown, people = in_space
             self._send("tf", lambda: to_transforms(shown, people, self._camera))
         if self._bodies is not None:
-            height, width = frame.image.shape[:2]
-            self._bodies.publish(header, (width, height), poses, skeleton)
+            self._bodies.publish(header, (frame.width, frame.height), poses, skeleton)
 
     def destroy(self) -> None:
         """Take the topics away."""
