@@ -7,6 +7,7 @@ stamps, and logs them as ``pose-node view`` does with results.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -254,24 +255,24 @@ def _run(arguments: Sequence[str], options: argparse.Namespace) -> int:
         )
         for warning in warnings:
             node.get_logger().warning(warning)
-        _spin(node, signalled)
+        try:
+            _spin(node, signalled)
+            # Before DDS ends, which takes its time: what was seen is safe then.
+            print(f"{node.num_frames} frames; {destination.close()}", flush=True)
+        finally:
+            node.destroy_node()
     except BaseException:
         destination.abort()
         raise
-    print(f"{node.num_frames} frames; {destination.close()}")
     return 0
 
 
 def _spin(node: LiveView, signalled: list[int]) -> None:
-    try:
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    with contextlib.suppress(ExternalShutdownException):
         while not signalled and rclpy.ok():
             executor.spin_once(timeout_sec=0.2)
-    except ExternalShutdownException:
-        pass
-    finally:
-        node.destroy_node()
 
 
 if __name__ == "__main__":
