@@ -22,7 +22,8 @@ def choose_kernels(device: torch.device) -> tuple[ModuleType | None, str | None]
     try:
         from pose_node.inference import triton_kernels
 
-        wrong = find_difference(triton_kernels, device)
+        with torch.cuda.device(device):  # Triton computes on the current one
+            wrong = find_difference(triton_kernels, device)
     # Triton, the compilers it calls and the driver raise what they like; none of it matters here.
     except Exception as error:  # noqa: BLE001
         return None, f"Triton's kernels cannot be used: {type(error).__name__}: {error}"

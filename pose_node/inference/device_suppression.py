@@ -84,7 +84,7 @@ def select_candidates(
     best = keys.topk(min(limit, num_rows), 1).values
     chosen = (num_rows - 1) - (best & 0xFFFFFFFF)
     found = good.sum(1)
-    chosen = torch.where(best >= 0, chosen, 0)
+    chosen = chosen.masked_fill(best < 0, 0)
     return Candidates(
         boxes=rows[..., :4].gather(1, chosen[..., None].expand(-1, -1, 4)),
         scores=scores.gather(1, chosen),
@@ -100,7 +100,7 @@ def keep_best(candidates: Candidates, max_kept: int) -> Kept:
     batch = candidates.count.shape[0]
     places = torch.arange(max_kept, device=candidates.count.device).expand(batch, max_kept)
     count = candidates.count.clamp(max=max_kept)
-    places = torch.where(places < count[:, None], places, 0)
+    places = places.masked_fill(places >= count[:, None], 0)
     return Kept(places, count, torch.ones_like(count, dtype=torch.bool))
 
 
@@ -160,7 +160,8 @@ def overlaps(boxes: Tensor, threshold: Tensor) -> Tensor:
 def first_places(stays: Tensor, limit: int) -> tuple[Tensor, Tensor]:
     """Places of the first True of each line: (B, C) bool -> (B, limit) int64, (B,) int64."""
     number = stays.cumsum(1)
-    slot = torch.where(stays & (number <= limit), number - 1, limit)  # the last is thrown away
+    # What is not wanted goes to one slot more, which is thrown away.
+    slot = (number - 1).masked_fill(~stays | (number > limit), limit)
     batch, width = stays.shape
     place = torch.arange(width, device=stays.device).expand(batch, width)
     places = torch.zeros(batch, limit + 1, dtype=torch.int64, device=stays.device)
