@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -57,6 +58,7 @@ def test_a_kernel_with_other_results_is_not_used(monkeypatch: pytest.MonkeyPatch
         sys.modules, "pose_node.inference.triton_kernels", SimpleNamespace(draw=None)
     )
     monkeypatch.setattr(device_kernels, "find_difference", lambda *_: "suppression")
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext(device))
     kernels, why_not = choose_kernels(torch.device("cuda"))
     assert kernels is None
     assert why_not is not None
