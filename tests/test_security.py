@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -118,6 +119,33 @@ def test_exceptions_are_still_needed() -> None:
         assert {module for module in allowed if f"import {module}" in text} == allowed, name
     for name in LOADED_BY_NAME:
         assert "import_module" in (PACKAGE / name).read_text(encoding="utf-8"), name
+
+
+# --- What set-up installs -----------------------------------------------------------------------
+
+LOCKS = sorted((REPOSITORY / "requirements/locked").glob("*.txt"))
+
+
+def test_lock_files_go_with_the_requirements() -> None:
+    done = subprocess.run(
+        [sys.executable, REPOSITORY / "scripts/locked.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
+def test_lock_file_pins_everything_and_names_no_index(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    packages = re.findall(r"^[a-z0-9-]+(?:\[\w+\])?==[\w.!+]+ \\$", text, re.MULTILINE)
+    hashes = re.findall(r"^    --hash=sha256:[0-9a-f]{64}(?: \\)?$", text, re.MULTILINE)
+    head = [line for line in text.splitlines() if line.startswith("#")]
+    assert len(packages) + len(hashes) + len(head) == len(text.splitlines())
+    assert len(hashes) >= len(packages) > 100
+    assert "://" not in text
+    assert not re.search(r"^torch==", text, re.MULTILINE), "its build is the user's choice"
 
 
 # --- What really happens ------------------------------------------------------------------------
