@@ -198,6 +198,11 @@ class PoseEngine:
         return str(self._device)
 
     @property
+    def runs_batches(self) -> bool:
+        """Whether the images of one call are computed together, not one after the other."""
+        return self._batches
+
+    @property
     def device_description(self) -> str:
         """The device in words, for people."""
         return describe_device(self._device)

@@ -6,6 +6,7 @@ growing past.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import Generic, TypeVar
 
@@ -40,19 +41,35 @@ class Mailbox(Generic[Item]):
         with self._changed:
             return self._closed
 
-    def take(self, seconds: float | None = None) -> dict[str, Item]:
-        """Wait until there is something, then take the newest item of every camera that has one.
+    def take(
+        self,
+        seconds: float | None = None,
+        *,
+        most: int | None = None,
+        window: float = 0.0,
+        cameras: int = 1,
+    ) -> dict[str, Item]:
+        """Wait until there is something, then take the newest items.
 
         Args:
-            seconds: longest time to wait; None for any.
+            seconds: longest time to wait for the first; None for any.
+            most: of so many cameras at most, those first that have waited longest; None for all.
+            window: seconds to wait for the other cameras, once there is something.
+            cameras: how many there are; with all of them, there is nothing to wait for.
 
         Returns:
             Items by camera; empty when the time is up or the mailbox is closed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._newest or self._closed, seconds)
-            newest, self._newest = self._newest, {}
-        return newest
+            if window > 0 and self._newest:
+                enough = cameras if most is None else min(cameras, most)
+                self._changed.wait_for(lambda: len(self._newest) >= enough or self._closed, window)
+            # A replaced item keeps its place: the first one's camera has waited longest.
+            taken = dict(itertools.islice(self._newest.items(), most))
+            for camera in taken:
+                del self._newest[camera]
+        return taken
 
     def close(self) -> None:
         """Drop what is left and wake the taker; later items are dropped too."""

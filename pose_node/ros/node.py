@@ -166,6 +166,7 @@ class PoseNode(LifecycleNode):
         assert self._device is not None
         assert self._device_thread is not None
         self._mailbox = Mailbox()
+        pipeline = self._device.pipeline
         self._worker = Worker(
             self._mailbox,
             self._device,
@@ -174,6 +175,9 @@ class PoseNode(LifecycleNode):
             fail=self._fail,
             thread=self._device_thread,
             upkeep=self._device.upkeep,
+            most=None if pipeline is None or pipeline.engine.runs_batches else 1,
+            window=lambda: self.parameters.batch_window,
+            cameras=len(self.parameters.cameras),
         )
         self._topics.subscribe(
             self._on_image,

@@ -139,6 +139,13 @@ class NodeParameters(Parameters):
         "Decode compressed images 2, 4 or 8 times smaller where that is still enough for the "
         "network, while nobody listens to the annotated images.",
     )
+    batch_window: float = parameter(
+        0.0,
+        "Of several cameras on a GPU: seconds to wait for images of the others, so that they run "
+        "as one batch; 0 never waits.",
+        minimum=0.0,
+        maximum=1.0,
+    )
     score_threshold: float = parameter(
         0.3, "People with a lower score are not reported.", minimum=0.0, maximum=1.0
     )

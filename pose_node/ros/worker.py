@@ -12,6 +12,9 @@ from pose_node.pipeline import Found
 from pose_node.poses import Frame
 from pose_node.ros.mailbox import Mailbox
 
+_MOST_DECODERS = 4
+"""Threads that decode images; more cameras take turns."""
+
 
 class Arrival(Protocol):
     """An image that was checked and stored, and has not been decoded yet."""
@@ -40,6 +43,10 @@ class Worker(Generic[ArrivalType]):
         fail: called with every other error, of decoding, the pipeline or `deliver`.
         upkeep: called before every wait for images; returns in how many seconds it wants to be
             called again even though none come.
+        most: images that are worked on together, where that is faster than one after the other;
+            None for those of all cameras.
+        window: called before every wait; for how many seconds to wait for the other cameras.
+        cameras: how many there are.
     """
 
     def __init__(
@@ -52,6 +59,9 @@ class Worker(Generic[ArrivalType]):
         fail: Callable[[Exception], None],
         thread: ThreadPoolExecutor,
         upkeep: Callable[[], float | None] = lambda: None,
+        most: int | None = None,
+        window: Callable[[], float] = lambda: 0.0,
+        cameras: int = 1,
     ) -> None:
         self._mailbox = mailbox
         self._pipeline = pipeline
@@ -59,6 +69,9 @@ class Worker(Generic[ArrivalType]):
         self._refuse = refuse
         self._fail = fail
         self._upkeep = upkeep
+        self._most = most
+        self._window = window
+        self._cameras = cameras
         self._work_done = thread.submit(self._work)
 
     def stop(self) -> None:
@@ -67,16 +80,21 @@ class Worker(Generic[ArrivalType]):
         self._work_done.result()
 
     def _work(self) -> None:
-        while not self._mailbox.closed:
-            arrivals = self._mailbox.take(self._upkeep())
-            turn = time.monotonic()
-            decoded = [pair for pair in map(self._decode, arrivals.values()) if pair is not None]
-            if not decoded:
-                continue
-            if not self._run(decoded, turn) and len(decoded) > 1:
-                # One image may have spoilt the batch: the others shall not suffer.
-                for pair in decoded:
-                    self._run([pair], turn)
+        # Compressed images of several cameras are decoded at the same time.
+        with ThreadPoolExecutor(min(self._cameras, _MOST_DECODERS), "decode") as decoders:
+            while not self._mailbox.closed:
+                arrivals = self._mailbox.take(
+                    self._upkeep(), most=self._most, window=self._window(), cameras=self._cameras
+                )
+                turn = time.monotonic()
+                apply = decoders.map if len(arrivals) > 1 else map
+                decoded = [pair for pair in apply(self._decode, arrivals.values()) if pair]
+                if not decoded:
+                    continue
+                if not self._run(decoded, turn) and len(decoded) > 1:
+                    # One image may have spoilt the batch: the others shall not suffer.
+                    for pair in decoded:
+                        self._run([pair], turn)
 
     def _decode(self, arrival: ArrivalType) -> tuple[ArrivalType, Frame] | None:
         try:

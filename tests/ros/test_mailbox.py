@@ -40,3 +40,34 @@ def test_close_wakes_the_taker_and_drops_what_comes_later() -> None:
     assert taken == [{}]
     assert mailbox.put("", 1) is False
     assert mailbox.take() == {}
+
+
+def test_cameras_take_turns() -> None:
+    """However fast one is, whoever has waited longest comes first, with the newest image."""
+    mailbox: Mailbox[int] = Mailbox()
+    for camera, item in [("fast", 1), ("slow", 2), ("fast", 3), ("fast", 4)]:
+        mailbox.put(camera, item)
+    assert mailbox.take(most=1) == {"fast": 4}
+    mailbox.put("fast", 5)
+    assert mailbox.take(most=1) == {"slow": 2}
+    assert mailbox.take(most=1) == {"fast": 5}
+
+
+def test_the_window_ends_when_all_cameras_are_there() -> None:
+    mailbox: Mailbox[int] = Mailbox()
+    taken: list[dict[str, int]] = []
+    taker = threading.Thread(target=lambda: taken.append(mailbox.take(window=1e6, cameras=2)))
+    taker.start()
+    mailbox.put("front", 1)
+    mailbox.put("front", 2)
+    mailbox.put("rear", 3)
+    taker.join(timeout=10)
+    assert taken == [{"front": 2, "rear": 3}]
+
+
+def test_a_dead_camera_holds_nobody_up() -> None:
+    mailbox: Mailbox[int] = Mailbox()
+    mailbox.put("front", 1)
+    assert mailbox.take(window=1e-3, cameras=2) == {"front": 1}
+    mailbox.put("front", 2)
+    assert mailbox.take(most=1, window=1e6, cameras=2) == {"front": 2}

@@ -27,6 +27,7 @@ WRONG = [
     ("device", "cuda:", "device must be auto, cpu, cuda or cuda:N, got 'cuda:'"),
     ("half", 1, "half must be a bool, got 1"),
     ("backend", "tensorrt", "backend must be auto, torch, openvino or onnxruntime, got 'tensorrt'"),
+    ("batch_window", 2.0, "batch_window must be 0.0 to 1.0, got 2.0"),
     ("threads", -1, "threads must be 0 to 1024, got -1"),
     ("image_size", 0, "image_size must be 32 to 4096, got 0"),
     ("image_size", 4128, "image_size must be 32 to 4096, got 4128"),
@@ -92,6 +93,7 @@ GOOD = {
     "half": True,
     "backend": "openvino",
     "threads": 2,
+    "batch_window": 0.01,
     "image_size": 320,
     "auto_fetch": True,
     "cameras": ("front", "arm/left_2"),
@@ -136,6 +138,7 @@ GOOD = {
     "autostart": False,
 }
 LIVE = {
+    "batch_window",
     "max_image_pixels",
     "reduced_decoding",
     "score_threshold",

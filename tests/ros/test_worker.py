@@ -28,8 +28,11 @@ class Arrival:
     camera: str = ""
     value: int = 0
     error: Exception | None = None
+    meeting: threading.Barrier | None = None
 
     def to_frame(self) -> Frame:
+        if self.meeting is not None:
+            self.meeting.wait(SECONDS)
         if self.error is not None:
             raise self.error
         return make_frame(camera=self.camera, value=self.value)
@@ -48,7 +51,7 @@ class Desk:
     find: Callable[[Frame], None] = lambda frame: None
     at_delivery: Callable[[Arrival], None] = lambda arrival: None
 
-    def start(self) -> None:
+    def start(self, **options: Any) -> None:
         self.worker = Worker(
             self.mailbox,
             self.pipeline,
@@ -56,6 +59,7 @@ class Desk:
             refuse=lambda arrival, error: self.refused.put((arrival, error)),
             fail=self.failed.put,
             thread=self.thread,
+            **options,
         )
 
     def pipeline(self, frames: Sequence[Frame]) -> list[Found]:
@@ -177,3 +181,32 @@ def test_stop_finishes_the_image_at_hand_and_frees_the_thread(desk: Desk) -> Non
     assert desk.next_value() == 1
     assert desk.delivered.empty()
     assert desk.thread.submit(lambda: "free").result(timeout=SECONDS) == "free"
+
+
+def test_images_of_several_cameras_are_decoded_at_the_same_time(desk: Desk) -> None:
+    meeting = threading.Barrier(2)
+    for camera in ("front", "rear"):
+        desk.mailbox.put(camera, Arrival(camera, meeting=meeting))
+    desk.start(cameras=2)
+    assert {desk.delivered.get(timeout=SECONDS)[0].camera for _ in range(2)} == {"front", "rear"}
+    assert desk.batches == [["front", "rear"]]
+
+
+def test_images_one_after_the_other(desk: Desk) -> None:
+    """Where batches are no faster, nobody waits for the people of another camera."""
+    for camera in ("front", "rear"):
+        desk.mailbox.put(camera, Arrival(camera))
+    desk.start(most=1, cameras=2)
+    assert [desk.delivered.get(timeout=SECONDS)[0].camera for _ in range(2)] == ["front", "rear"]
+    assert desk.batches == [["front"], ["rear"]]
+
+
+def test_the_window_is_asked_for_each_time(desk: Desk) -> None:
+    windows = iter((0.0, 1e6))
+    desk.mailbox.put("front", Arrival("front"))
+    desk.start(cameras=2, window=lambda: next(windows, 0.0))
+    assert desk.delivered.get(timeout=SECONDS)[0].camera == "front"
+    desk.mailbox.put("front", Arrival("front"))
+    desk.mailbox.put("rear", Arrival("rear"))
+    desk.delivered.get(timeout=SECONDS)
+    assert desk.batches == [["front"], ["front", "rear"]]
