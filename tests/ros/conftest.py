@@ -31,3 +31,45 @@ def make_bench(ros: Any, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable
 def bench(make_bench: Callable[..., Any]) -> Any:
     """An active node with a fake network, and its peer."""
     return make_bench().activate()
+
+
+@pytest.fixture
+def start(ros: Any) -> Iterator[Callable[..., Any]]:
+    """Starts node processes (process_bench.py) and sees that none is left."""
+    from tests.ros.process_bench import Process
+
+    started: list[Process] = []
+
+    def run(*parameters: str, **named: Any) -> Process:
+        started.append(Process(*parameters, **named))
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.close()
+
+
+@pytest.fixture
+def start_faulty(start: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for processes with a fake network that fails by plan (faulty_node.py)."""
+    from tests.ros.process_bench import FAULTY
+
+    def run(*parameters: str, **named: Any) -> Any:
+        return start("diagnostics_period:=0.1", *parameters, program=FAULTY, **named)
+
+    return run
+
+
+@pytest.fixture
+def robot(ros: Any) -> Iterator[Any]:
+    """The other side of the topics of a node process."""
+    from rclpy.executors import SingleThreadedExecutor
+
+    from tests.ros.process_bench import Robot
+
+    node = ros.create_node("robot")
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    yield Robot(node, lambda seconds: executor.spin_once(timeout_sec=seconds))
+    executor.shutdown()
+    node.destroy_node()

@@ -6,11 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,102 +18,15 @@ pytest.importorskip("pose_node.msg", reason="messages missing: build the package
 
 from builtin_interfaces.msg import Time
 from pose_node.msg import PersonPoseArray, SkeletonInfo
-from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from pose_node.poses import COCO17, Poses
 from pose_node.ros import messages
+from tests.ros.process_bench import REPOSITORY, Process, Robot
 
 pytestmark = pytest.mark.ros
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-class Process:
-    """A node process and what it wrote, line by line as it comes."""
-
-    def __init__(self, *parameters: str, name: str = "pose_node") -> None:
-        given = [text for parameter in parameters for text in ("-p", parameter)]
-        given += ["-r", f"__node:={name}"]
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", "pose_node.ros.entry", "run", "--ros-args", *given],
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.output = ""
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.popen.stdout is not None
-        for line in self.popen.stdout:
-            self.output += line
-
-    def end(self, number: int | None = None) -> int:
-        """Wait for the end, after sending a signal if any; the exit code."""
-        if number is not None:
-            self.popen.send_signal(number)
-        code = self.popen.wait(timeout=60)
-        self._reader.join(timeout=60)
-        return code
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., Process]]:
-    """Starts node processes and sees that none is left."""
-    started: list[Process] = []
-
-    def run(*parameters: str, **named: str) -> Process:
-        started.append(Process(*parameters, **named))
-        return started[-1]
-
-    yield run
-    for process in started:
-        if process.popen.poll() is None:
-            process.popen.kill()
-        process.end()
-        assert process.popen.stdout is not None
-        process.popen.stdout.close()
-
-
-class Robot:
-    """The other side: publishes images, keeps what comes back."""
-
-    def __init__(self, node: Node, spin_once: Callable[[float], None]) -> None:
-        self.node = node
-        self.received: dict[str, list[Any]] = {}
-        self._spin_once = spin_once
-
-    def listen(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> list[Any]:
-        """What arrives on a topic from now on."""
-        arrived: list[Any] = []
-        self.node.create_subscription(kind, topic, arrived.append, qos)
-        return arrived
-
-    def wait(self, what: Callable[[], bool], seconds: float = 60) -> bool:
-        """Spin until something holds; whether it did in time."""
-        end = time.monotonic() + seconds
-        while not what():
-            if time.monotonic() > end:
-                return False
-            self._spin_once(0.02)
-        return True
-
-
-@pytest.fixture
-def robot(ros: Any) -> Iterator[Robot]:
-    from rclpy.executors import SingleThreadedExecutor
-
-    node = ros.create_node("robot")
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    yield Robot(node, lambda seconds: executor.spin_once(timeout_sec=seconds))
-    executor.shutdown()
-    node.destroy_node()
 
 
 def header(number: int) -> Header:
