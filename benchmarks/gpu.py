@@ -6,14 +6,16 @@
 One run, some minutes, answers: people in host memory from bytes in host memory (median, 99th
 percentile) by image size and batch, as a graph, without, and step by step as on the CPU; the parts
 of the graph by CUDA events beside the bare network; Triton's kernels beside torch's operators; cost
-by people in view; memory; the largest difference from the CPU in pixels; with ``--compile``
-torch.compile; with ``--peer-python`` the `predict` of ultralytics in the same precision, in turns.
+by people in view; memory; the largest difference from the CPU in pixels; with ``--join`` and
+``--compile`` the bare network in other forms; with ``--peer-python`` the `predict` of ultralytics in
+the same precision, in turns.
 ``--device cpu`` tries the program itself out, nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import platform
 import subprocess
@@ -71,7 +73,7 @@ def main() -> int:
         ]
         result["people"] = [measure_people(engine, options, n) for n in (0, 1, 5, 10, 20, 50)]
         result["difference"] = compare_with_cpu(engine, options, first)
-        if options.peer_python:
+        if options.peer_python and not options.architecture:
             result["peer"] = measure_peer(engine, options, first)
     report(result)
     if options.json:
@@ -92,6 +94,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--image-size", type=int, default=640, help="of the network's input")
     parser.add_argument("--video", default=str(cached_model_path("sample-video")))
     parser.add_argument("--calls", type=int, default=400, help="of each measurement")
+    parser.add_argument("--join", action="store_true", help="bias and activation joined, too")
     parser.add_argument("--compile", action="store_true", help="torch.compile, too; takes minutes")
     parser.add_argument("--peer-python", help="interpreter with ultralytics, to compare with")
     parser.add_argument("--json", help="write the result there")
@@ -244,6 +247,14 @@ def measure_parts(
     row["network and decoding"] = time_on_device(engine, pipeline.infer, options.calls)
     row["people"] = time_on_device(engine, pipeline.select, options.calls)
     row["all"] = time_on_device(engine, pipeline, options.calls)
+    if options.join:
+        from joined_convolution import join
+
+        other: Any = copy.deepcopy(network)
+        join(other)
+        row["bare network, joined"] = time_on_device(
+            engine, lambda: other(pipeline.batch), options.calls
+        )
     if options.compile:
         compiled: Any = torch.compile(network)
         row["bare network, compiled"] = time_on_device(

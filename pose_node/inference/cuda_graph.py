@@ -47,7 +47,7 @@ class CudaGraphs:
                 enabled=cudnn.enabled,
                 benchmark=True,
                 deterministic=cudnn.deterministic,
-                allow_tf32=cudnn.allow_tf32,
+                allow_tf32=False,
             ):
                 with torch.cuda.stream(self.stream):
                     for _ in range(WARM_UPS):

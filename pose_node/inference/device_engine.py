@@ -102,6 +102,8 @@ class DeviceEngine:
         self._programs: dict[tuple[ImagePlace, ...], _Program] = {}
         self._seen: Counter[tuple[ImagePlace, ...]] = Counter()
         self._calls = 0
+        # Asking the network costs more than one would think, for every image.
+        self._num_keypoints, self._end_to_end = network.num_keypoints, network.end_to_end
 
     @property
     def why_not(self) -> str | None:
@@ -170,7 +172,7 @@ class DeviceEngine:
         self.wait(started)
         program = started.program
         results = program.result.numpy()
-        people: list[Poses] = [Poses.empty(self._network.num_keypoints)] * len(started.order)
+        people: list[Poses] = [Poses.empty(self._num_keypoints)] * len(started.order)
         for position, (index, box) in enumerate(zip(started.order, started.boxes, strict=True)):
             poses = self._unpack(results[position], started.max_people)
             if poses is None:
@@ -182,11 +184,11 @@ class DeviceEngine:
     def _unpack(self, result: np.ndarray, max_people: int) -> Poses | None:
         """People of one image; None where the device could not know all of them."""
         kept, found, settled = (int(value) for value in result[:HEADER])
-        suppressed = not self._network.end_to_end and found > MAX_CANDIDATES
+        suppressed = not self._end_to_end and found > MAX_CANDIDATES
         all_of_them = kept < MAX_PEOPLE and not suppressed
         if not settled or not (kept >= max_people or all_of_them):
             return None
-        count, num_keypoints = min(kept, max_people), self._network.num_keypoints
+        count, num_keypoints = min(kept, max_people), self._num_keypoints
         rows = result[HEADER:].reshape(MAX_PEOPLE, 5 + 3 * num_keypoints)[:count].copy()
         keypoints = rows[:, 5:].reshape(count, num_keypoints, 3)
         return Poses.from_arrays(rows[:, :4], rows[:, 4], keypoints)
