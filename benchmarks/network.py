@@ -16,6 +16,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -187,6 +188,7 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
             *("--rate", str(options.rate), "--size", case.size, "--transport", case.transport),
             *("--jpeg-quality", str(case.jpeg_quality), "--reliability", case.reliability),
             inside=_in(robot),
+            log=subprocess.PIPE,
         )
         stack.callback(stop, camera)
         found = listener.spin(30.0, lambda: len(listener.ages_ms) > 0)
@@ -195,6 +197,7 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
             result |= _break_link(listener, case.down_seconds, options)
         else:
             result |= _watch(listener, options)
+            result |= _compare_with_sent(result, camera)
     return result
 
 
@@ -213,7 +216,6 @@ def _watch(listener: Any, options: argparse.Namespace) -> dict[str, Any]:
     ages = listener.ages_ms
     return {
         "images per second": counted["received"] / seconds,
-        "arrived": counted["received"] / (seconds * options.rate),
         # Of the node's last ten seconds.
         "arrival age ms p50/p95": listener.diagnostics.get("arrival age ms p50/p95", "-"),
         "pose age ms p50/p95": [float(age) for age in np.percentile(ages, (50, 95))]
@@ -223,6 +225,17 @@ def _watch(listener: Any, options: argparse.Namespace) -> dict[str, Any]:
         "link MB/s": (_received_bytes() - received) / seconds / 1e6,
         "counted": counted,
     }
+
+
+def _compare_with_sent(result: dict[str, Any], camera: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """Stop the camera and ask it how many images it has sent; a busy machine sends fewer."""
+    from processes import stop
+
+    stop(camera)
+    assert camera.stderr is not None
+    told = re.search(rb"published (\d+) frames of .* in ([\d.]+) s", camera.stderr.read())
+    sent = float(told[1]) / float(told[2]) if told else float("nan")
+    return {"sent per second": sent, "arrived": result["images per second"] / sent}
 
 
 def _break_link(listener: Any, seconds: float, options: argparse.Namespace) -> dict[str, Any]:
@@ -348,12 +361,13 @@ def _print(result: dict[str, Any], *, header: bool) -> None:
         return
     if header:
         print(
-            f"{'case':28}{'arrived':>8}{'images/s':>9}{'link MB/s':>10}  "
+            f"{'case':28}{'sent/s':>7}{'arrived':>8}{'images/s':>9}{'link MB/s':>10}  "
             f"{'arrival age ms p50/p95':24}{'pose age ms p50/p95':22}"
         )
     ages = " / ".join(f"{age:.0f}" for age in result["pose age ms p50/p95"]) or "-"
     print(
-        f"{result['name']:28}{result['arrived']:>8.1%}{result['images per second']:>9.1f}"
+        f"{result['name']:28}{result['sent per second']:>7.1f}{result['arrived']:>8.1%}"
+        f"{result['images per second']:>9.1f}"
         f"{result['link MB/s']:>10.1f}  {result['arrival age ms p50/p95']:24}{ages:22}",
         flush=True,
     )

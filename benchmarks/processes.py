@@ -73,7 +73,11 @@ class Listener(Node):
 
 
 def start(
-    name: str, *arguments: str, parameters: Sequence[str] = (), inside: Sequence[str] = ()
+    name: str,
+    *arguments: str,
+    parameters: Sequence[str] = (),
+    inside: Sequence[str] = (),
+    log: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a process of the package in our namespace.
 
@@ -82,13 +86,15 @@ def start(
         arguments: of its command line.
         parameters: ROS parameters, each as "name:=value".
         inside: a command that runs the process somewhere else, such as `nsenter`.
+        log: its standard error stream, such as `subprocess.PIPE`; by default ours.
     """
     given = [text for parameter in parameters for text in ("-p", parameter)]
     return subprocess.Popen(
         [
             *(*inside, sys.executable, "-m", "pose_node.ros.entry", name, *arguments),
             *("--ros-args", "-r", f"__ns:={NAMESPACE}", *given),
-        ]
+        ],
+        stderr=log,
     )
 
 

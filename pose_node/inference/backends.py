@@ -25,7 +25,12 @@ from pose_node.inference.networks import (
     prepare_network,
 )
 from pose_node.models import load_network
-from pose_node.models.fetch import cache_directory, file_digest
+from pose_node.models.fetch import (
+    cache_directory,
+    cache_fault,
+    file_digest,
+    make_cache_folder,
+)
 
 BACKENDS = ("auto", "torch", "openvino", "onnxruntime")
 """What may be asked for."""
@@ -151,6 +156,8 @@ def _run_by(
     backend: str, model: Path, device: torch.device, end_to_end: bool | None, threads: int | None
 ) -> Network:
     path = exported_path(model, backend, end_to_end=end_to_end)
+    if (fault := cache_fault(path)) is not None:
+        raise CheckpointError(f"no file for {backend} is read from the cache: {fault}")
     if path.is_file():
         try:
             return load_exported(path, device=device, threads=threads)
@@ -165,7 +172,7 @@ def _export(model: Path, backend: str, path: Path, end_to_end: bool | None) -> N
 
     _logger.info("exporting %s for %s, once: %s", model.name, backend, path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_cache_folder(path)
     except OSError as error:
         raise OutputError(f"cannot write {path.parent}: {error.strerror}") from error
     export_network(

@@ -112,7 +112,7 @@ def resolve_model(model: str | os.PathLike[str]) -> Path:
             raise CheckpointError(
                 f"the model {text} is not in the cache ({path}); run `pose-node fetch {text}`"
             )
-        if (fault := _fault_of_folders(path)) is not None:
+        if (fault := cache_fault(path)) is not None:
             raise CheckpointError(f"the model {text} is not read from the cache: {fault}")
         if checked_model_path(text) is None:
             raise CheckpointError(
@@ -196,6 +196,45 @@ def fetch_model(
     return path
 
 
+def make_cache_folder(path: Path) -> None:
+    """Make the folder of a file in the cache; others may not write to it, whatever the umask.
+
+    Args:
+        path: a file in a folder of `cache_directory`.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    cache = path.parent.parent
+    cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # as the XDG specification asks
+    for folder in (cache, path.parent):
+        folder.mkdir(mode=0o755, exist_ok=True)
+
+
+def cache_fault(path: Path) -> str | None:
+    """Why somebody else could exchange a file of the cache, and what to do; None if nobody can.
+
+    A group may write: on many systems every user has a group of their own. To root, all owners are
+    as good as itself: in a container the mounted cache belongs to whoever started it.
+
+    Args:
+        path: a file in a folder of `cache_directory`, which may not be there yet.
+    """
+    user = os.getuid()
+    for folder in (path.parent.parent, path.parent):
+        if not folder.exists():
+            continue
+        status = folder.stat()
+        if status.st_mode & stat.S_IWOTH:
+            return f"anybody may write to {folder}; run `chmod o-w {folder}`, then fetch again"
+        if user != 0 and status.st_uid not in (user, 0):
+            return (
+                f"{folder} belongs to another user (number {status.st_uid}, we are {user}); "
+                "set XDG_CACHE_HOME to a folder of your own"
+            )
+    return None
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file in lower-case hex.
 
@@ -256,38 +295,11 @@ def _publish(partial: Path, path: Path, file: KnownFile, digest: str) -> None:
 def _locked(path: Path) -> Iterator[None]:
     """Make the folder and hold a lock on the file's name; the system frees it if we die."""
     with writing(path):
-        _make_folders(path)
-    if (fault := _fault_of_folders(path)) is not None:
+        make_cache_folder(path)
+    if (fault := cache_fault(path)) is not None:
         raise FetchError(f"nothing is put into the cache: {fault}")
     with writing(path):
         lock = open_to_write(path.with_name(f".{path.name}.lock"))
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _make_folders(path: Path) -> None:
-    """The folders of a file in the cache. What the umask permits others, they may not write."""
-    models, cache = path.parent, path.parent.parent
-    cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # as the XDG specification asks
-    for folder in (cache, models):
-        folder.mkdir(mode=0o755, exist_ok=True)
-
-
-def _fault_of_folders(path: Path) -> str | None:
-    """Why somebody else could exchange a file of the cache, and what to do; None if nobody can.
-
-    A group may write: on many systems every user has a group of their own. To root, all owners are
-    as good as itself: in a container the mounted cache belongs to whoever started it.
-    """
-    user = os.getuid()
-    for folder in (path.parent.parent, path.parent):
-        status = folder.stat()
-        if status.st_mode & stat.S_IWOTH:
-            return f"anybody may write to {folder}; run `chmod o-w {folder}`, then fetch again"
-        if user != 0 and status.st_uid not in (user, 0):
-            return (
-                f"{folder} belongs to another user (number {status.st_uid}, we are {user}); "
-                "set XDG_CACHE_HOME to a folder of your own"
-            )
-    return None

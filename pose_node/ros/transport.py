@@ -143,7 +143,7 @@ def _write_profile(profile: Path, segment: int, folder: Path) -> Path:
     text = profile.read_text(encoding="utf-8")
     text = re.sub(r"(<segment_size>)\d+", rf"\g<1>{segment}", text)
     text = re.sub(r"(<maxMessageSize>)\d+", rf"\g<1>{min(segment // 4, 16 * _MEBIBYTE)}", text)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)  # whatever the umask permits others
     target = folder / f"fastdds_{segment // _MEBIBYTE}_mib.xml"
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, delete=False) as file:
         file.write(text)

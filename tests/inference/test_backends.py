@@ -157,3 +157,11 @@ def test_a_first_export_is_announced(model: Path, caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.INFO, "pose_node"):
         PoseEngine.load(model, backend="onnxruntime", image_size=128)
     assert "exporting ul_yolo11_tiny_pose.pt for onnxruntime, once" in caplog.text
+
+
+def test_cache_that_anybody_may_write_to(model: Path, tmp_path: Path) -> None:
+    folder = exported_path(model, "onnxruntime").parent
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    with pytest.raises(CheckpointError, match=f"read from the cache: .*chmod o-w {folder}`"):
+        PoseEngine.load(model, device="cpu", backend="onnxruntime")

@@ -18,6 +18,7 @@ from pose_node.models import catalog
 from pose_node.models.catalog import KnownModel
 from pose_node.models.fetch import (
     cache_directory,
+    cache_fault,
     cached_model_path,
     checked_model_path,
     fetch_model,
@@ -392,3 +393,7 @@ def test_cache_of_another_user(
         return
     with pytest.raises(CheckpointError, match=r"another user \(number 1001, we are 1000\)"):
         resolve_model("tiny")
+
+
+def test_cache_that_is_not_there_yet_has_no_fault(cache: Path) -> None:
+    assert cache_fault(cache / "models/tiny.pt") is None
