@@ -7,8 +7,8 @@ One run, some minutes, answers: people in host memory from bytes in host memory 
 percentile) by image size and batch, as a graph, without, and step by step as on the CPU; the parts
 of the graph by CUDA events beside the bare network; Triton's kernels beside torch's operators; cost
 by people in view; memory; the largest difference from the CPU in pixels; with ``--join`` and
-``--compile`` the bare network in other forms; with ``--peer-python`` the `predict` of ultralytics in
-the same precision, in turns.
+``--compile`` the bare network in other forms; with ``--peer-python`` the `predict` of ultralytics
+in the same precision, in turns.
 ``--device cpu`` tries the program itself out, nothing else.
 """
 
