@@ -61,9 +61,11 @@ class CudaGraphs:
                 ):
                     function()
         except RuntimeError as error:
-            self.why_not = f"torch {torch.__version__} cannot record the network: {error}"
+            reason = f"torch {torch.__version__} cannot record the network: {error}"
+            if not isinstance(error, torch.cuda.OutOfMemoryError):  # smaller batches may still fit
+                self.why_not = reason
             warnings.warn(
-                f"No CUDA graph, images will take longer: {self.why_not}",
+                f"No CUDA graph, images will take longer: {reason}",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -72,7 +72,7 @@ def load_pipeline(parameters: NodeParameters) -> PosePipeline:
         end_to_end=parameters.end_to_end or None,
         onnx_layout=parameters.onnx_layout or None,
     )
-    engine.warm_up()
+    engine.warm_up(batch=len(parameters.cameras))
     return PosePipeline(
         engine, tracking=parameters.tracker_settings(), smoothing=parameters.smoothing_settings()
     )

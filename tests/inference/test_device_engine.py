@@ -401,6 +401,21 @@ def test_where_recording_fails_there_is_one_warning(monkeypatch: pytest.MonkeyPa
     assert graphs.record(function) is function  # and no second warning
 
 
+def test_a_batch_too_large_to_record_does_not_end_recording(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    for name in ("synchronize", "Stream", "graph_pool_handle"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", fail)
+    graphs = CudaGraphs(torch.device("cuda"))
+    with pytest.warns(RuntimeWarning, match="out of memory"):
+        graphs.record(lambda: None)
+    assert graphs.why_not is None
+
+
 def test_without_graphs_it_says_why() -> None:
     engine = PoseEngine(CannedTorchNetwork(people_apart(1)), image_size=64)
     on_device = whole_path(engine)
