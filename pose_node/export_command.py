@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-from dataclasses import asdict
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pose_node.export import Export
+    from pose_node.models import PoseNetwork
 
 _SUFFIXES = {
     "onnx": ".onnx",
@@ -40,6 +44,7 @@ def add_export(commands: Any) -> None:
             "pose-node export yolo11n-pose",
             "pose-node export yolo11n-pose --dynamic --check-image people.jpg",
             "pose-node export best.pt --format openvino --image-size 384 640",
+            "pose-node export yolo11n-pose --dynamic --int8 my_images/ drive.mp4",
         ),
     )
     parser.add_argument("model", metavar="MODEL", help="a checkpoint, or a fetched model's name")
@@ -51,6 +56,13 @@ def add_export(commands: Any) -> None:
         type=Path,
         metavar="FILE",
         help="the file to write, by default named as MODEL, in the current folder",
+    )
+    parser.add_argument(
+        "--int8",
+        nargs="+",
+        metavar="SOURCE",
+        help="OpenVINO with numbers of 8 bits: twice as fast on most processors, a little less "
+        "exact; measured on images, folders or videos like those to come (some hundred images)",
     )
     parser.add_argument("--force", action="store_true", help="replace FILE if it is there")
     parser.add_argument(
@@ -107,11 +119,15 @@ def export(options: argparse.Namespace) -> int:
     image, image_name = _check_image(options.check_image)
     known = KNOWN_MODELS.get(options.model)
     network = load_network(source, end_to_end=options.end_to_end, activation=options.activation)
+    inputs = _calibration_inputs(options, network) if options.int8 else []
     try:
-        with ProgressLine(f"exporting {source.name}", unit="steps") as progress:
+        with (
+            _in_float32(output, bool(inputs)) as exported,
+            ProgressLine(f"exporting {source.name}", unit="steps") as progress,
+        ):
             result = export_network(
                 network,
-                output,
+                exported,
                 check_image=image,
                 format_name=form,
                 image_size=(options.image_size[0], options.image_size[-1]),
@@ -123,15 +139,60 @@ def export(options: argparse.Namespace) -> int:
                 licence=f"{known.licence} ({known.licence_url})" if known else UNKNOWN_LICENCE,
                 progress=progress,
             )
+            if inputs:
+                _quantize(exported, output, inputs, network.preprocessing.scale)
+                result = replace(result, path=output)
     except ValueError as error:  # an argument out of its range
         options.parser.error(str(error))
-    _print(options, form, result, image_name)
+    _print(options, form, result, image_name, len(inputs))
     return 0
+
+
+@contextlib.contextmanager
+def _in_float32(output: Path, temporary: bool) -> Iterator[Path]:
+    """Where the network in float32 is written: to its place, or where it is only needed for now."""
+    if not temporary:
+        yield output
+        return
+    with tempfile.TemporaryDirectory(prefix="pose_node_") as folder:
+        yield Path(folder) / output.name
+
+
+def _calibration_inputs(options: argparse.Namespace, network: PoseNetwork) -> list[np.ndarray]:
+    from pose_node.exporting.quantization import calibration_inputs
+    from pose_node.sources import open_source
+
+    def images(progress: ProgressLine) -> Iterator[np.ndarray]:
+        number = 0
+        for name in options.int8:
+            with open_source(name) as source:
+                for frame in source:
+                    number += 1
+                    progress(number, None)
+                    yield frame.image
+
+    with ProgressLine("reading images", unit="images") as progress:
+        return calibration_inputs(
+            images(progress),
+            network.preprocessing,
+            stride=network.stride,
+            image_size=(options.image_size[0], options.image_size[-1]),
+            dynamic=options.dynamic,
+        )
+
+
+def _quantize(exported: Path, output: Path, inputs: list[np.ndarray], scale: float) -> None:
+    from pose_node.exporting.quantization import quantize_openvino
+
+    with ProgressLine("measuring ranges", unit="images", rate=True) as progress:
+        quantize_openvino(exported, output, inputs, scale=scale, progress=progress)
 
 
 def _target(options: argparse.Namespace, source: Path) -> tuple[str, Path]:
     """Format and file that are meant."""
-    form: str | None = options.format
+    form: str | None = "openvino" if options.int8 and not options.format else options.format
+    if options.int8 and form != "openvino":
+        options.parser.error(f"--int8 is for --format openvino, got {form}")
     if form is None and options.output is not None:
         named = [name for name, suffix in _SUFFIXES.items() if suffix == options.output.suffix]
         if not named:
@@ -141,7 +202,8 @@ def _target(options: argparse.Namespace, source: Path) -> tuple[str, Path]:
             )
         form = named[0]
     form = form or "onnx"
-    output: Path = options.output or Path(source.stem + _SUFFIXES[form])
+    stem = f"{source.stem}-int8" if options.int8 else source.stem
+    output: Path = options.output or Path(stem + _SUFFIXES[form])
     if output.exists() and not options.force:
         raise PoseNodeError(f"{output} is there already; --force replaces it")
     return form, output
@@ -165,7 +227,9 @@ def _check_image(name: str | None) -> tuple[np.ndarray, str]:
     raise PoseNodeError(f"{name} has no picture to check the export on")
 
 
-def _print(options: argparse.Namespace, form: str, result: Export, image_name: str) -> None:
+def _print(
+    options: argparse.Namespace, form: str, result: Export, image_name: str, num_calibration: int
+) -> None:
     difference = result.difference
     facts = {
         "file": str(result.path),
@@ -175,6 +239,7 @@ def _print(options: argparse.Namespace, form: str, result: Export, image_name: s
         "layout": result.layout,
         "check_image": image_name,
         **asdict(difference),
+        "int8_images": num_calibration,
     }
     if "json" in options:
         print(json.dumps(facts, indent=2))
@@ -182,10 +247,16 @@ def _print(options: argparse.Namespace, form: str, result: Export, image_name: s
     print(f"{result.path}: {form}, layout {result.layout}, SHA-256 {facts['sha256']}")
     sizes = " and ".join(f"{width} x {height}" for width, height in difference.sizes)
     print(
-        f"checked on {image_name} at {sizes}: {difference.rows} predictions differ from torch "
-        f"({difference.precision}) by at most {difference.pixels:.1g} pixels and "
-        f"{difference.scores:.1g} in scores"
+        f"checked on {image_name} at {sizes}{', in float32' if num_calibration else ''}: "
+        f"{difference.rows} predictions differ from torch ({difference.precision}) by at most "
+        f"{difference.pixels:.1g} pixels and {difference.scores:.1g} in scores"
     )
+    if num_calibration:
+        print(
+            f"8 bits, measured on {num_calibration} images. What that costs in accuracy: "
+            f"`pose-node evaluate --model {options.model} {result.path} --images DIR "
+            "--annotations JSON`"
+        )
     if difference.best_score < _SEEN:
         print(
             f"The model sees nobody in that picture (best score {difference.best_score:.2f}): "

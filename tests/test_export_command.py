@@ -117,3 +117,10 @@ def test_a_picture_is_needed(
 
 def test_the_formats_are_those_that_can_be_written() -> None:
     assert {name: form.suffix for name, form in FORMATS.items()} == export_command._SUFFIXES
+
+
+def test_8_bits_are_for_openvino(
+    shared: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["export", str(shared / TINY), "--format", "onnx", "--int8", "x.png"]) == 2
+    assert "--int8 is for --format openvino, got onnx" in capsys.readouterr().err
