@@ -22,10 +22,10 @@ class FakeEngine:
     """An engine that is warmed up and nothing else."""
 
     score_threshold = 0.4
-    warm = False
+    warm = 0
 
-    def warm_up(self) -> None:
-        self.warm = True
+    def warm_up(self, *, batch: int) -> None:
+        self.warm = batch
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_defaults_leave_the_choice_to_the_model(given: dict[str, Any]) -> None:
         "threads": None,
     }
     engine: Any = pipeline.engine
-    assert engine.warm
+    assert engine.warm == 1
     assert (pipeline.tracking, pipeline.smoothing) == (None, None)
 
 
@@ -71,6 +71,7 @@ def test_what_is_set_gets_there(given: dict[str, Any]) -> None:
         onnx_layout="yolov5-maps",
         backend="onnxruntime",
         threads=3,
+        cameras=("front", "rear"),
         tracker=True,
         tracker_lost_seconds=7.0,
         smoothing=True,
@@ -82,6 +83,8 @@ def test_what_is_set_gets_there(given: dict[str, Any]) -> None:
     assert given["end_to_end"] is True
     assert given["onnx_layout"] == "yolov5-maps"
     assert (given["backend"], given["threads"]) == ("onnxruntime", 3)
+    engine: Any = pipeline.engine
+    assert engine.warm == 2  # images at once
     assert pipeline.tracking is not None
     assert pipeline.tracking.lost_seconds == 7
     assert pipeline.smoothing is not None
