@@ -433,7 +433,9 @@ def test_people_of_real_images_on_the_gpu(shared: Path, yolo11n_pose: Path, half
     engine = PoseEngine.load(yolo11n_pose, device="cuda", half=half)  # 0.3
     paths = sorted((shared / "data/coco/val2017").glob("*.jpg"))[::14]
     images = [image for path in paths if (image := cv2.imread(str(path))) is not None]
-    for expected, found in zip(plain(images), again_and_again(engine, images), strict=True):
+    for _ in range(REPETITIONS + 1):  # the last time as a graph, by other algorithms of cuDNN
+        results = engine(images)
+    for expected, found in zip(plain(images), results, strict=True):
         sure = expected.scores > 0.32
         assert sure.sum() <= len(found) <= len(expected)
         for box, points in zip(expected.boxes_xyxy[sure], expected.keypoints[sure], strict=True):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+import pose_node.inference
 from pose_node.inference import device_kernels
 from pose_node.inference.device_kernels import choose_kernels, find_difference
 
@@ -27,6 +28,7 @@ def test_without_a_gpu_there_are_none() -> None:
 def test_whatever_triton_raises_is_a_reason_not_to_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.delitem(sys.modules, "pose_node.inference.triton_kernels", raising=False)
+    monkeypatch.delattr(pose_node.inference, "triton_kernels", raising=False)
     kernels, why_not = choose_kernels(torch.device("cuda"))
     assert kernels is None
     assert why_not is not None
