@@ -189,6 +189,10 @@ class Robot:
             self._publishers[topic] = self.node.create_publisher(kind, topic, 5)
         return self._publishers[topic]
 
+    def forget_publisher(self, topic: str = "image_raw") -> None:
+        """Take a publisher away."""
+        self.node.destroy_publisher(self._publishers.pop(topic))
+
     def send(self, message: Any = None, topic: str = "image_raw", **changes: Any) -> Any:
         """Publish a message, by default a good image of now; `changes` are other fields."""
         message = grey_image(**changes) if message is None else message
@@ -228,5 +232,6 @@ def grey_image(value: int = 0, **changes: Any) -> Image:
     }
     channels = {"mono8": 1, "bgr8": 3, "rgb8": 3, "bgra8": 4}.get(fields["encoding"], 1)
     fields.setdefault("step", fields["width"] * channels)
-    fields.setdefault("data", bytes([value]) * (fields["step"] * fields["height"]))
+    if "data" not in fields:
+        fields["data"] = bytes([value]) * (fields["step"] * fields["height"])
     return Image(**fields)
