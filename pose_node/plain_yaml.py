@@ -38,10 +38,14 @@ def read_plain_yaml(path: Path, *, max_bytes: int, max_depth: int) -> Any:
             return loader.get_single_data()
         finally:
             loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        # Without the line itself: who may name a file need not be allowed to read it.
+        mark = error.problem_mark
+        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise PlainYamlError(f"expected plain YAML, got: {error.problem}{place}") from error
     # Besides its own errors: what dates, numbers and bytes that are none make Python raise.
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split())
-        raise PlainYamlError(f"expected plain YAML, got: {reason:.300}") from error
+        raise PlainYamlError(f"expected plain YAML, got: {error!s:.100}") from error
 
 
 class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types

@@ -72,9 +72,11 @@ class _FieldReader:
     def skeleton(self) -> Skeleton:
         """The skeleton; raises SkeletonError for the first field that is not as it should be."""
         content = self._content
-        if not isinstance(content, dict):
-            raise self._error(
-                "the file", f"a mapping with the fields {', '.join(_FIELDS)}", content
+        # Of a file that is no skeleton nothing is told: it may be anybody's.
+        if not isinstance(content, dict) or not content.keys() & set(_FIELDS):
+            raise SkeletonError(
+                f"{self._file}: the file: expected a mapping with the fields {', '.join(_FIELDS)}, "
+                f"got something else ({type(content).__name__})"
             )
         unknown = [str(key)[:40] for key in content if key not in _FIELDS]
         if unknown:

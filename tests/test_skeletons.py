@@ -61,8 +61,8 @@ def test_what_may_be_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", r": the file: expected a mapping .*, got None"),
-        ("[1]", r": the file: expected a mapping .*, got \[1\]"),
+        ("", r": the file: expected a mapping .*, got something else .NoneType"),
+        ("[1]", r": the file: expected a mapping .*, got something else .list"),
         ("name: x", r": keypoints: expected this field, got 'none'"),
         ("keypoints: [a]", r": name: expected this field, got 'none'"),
         (GOOD + "limbs: []", r": the file: expected only the fields .*, got \['limbs'\]"),
@@ -152,3 +152,14 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(SkeletonError, match=r"skeleton\.yaml: cannot be read: Permission denied"):
         load_skeleton(path)
+
+
+@pytest.mark.parametrize(
+    "content", ["root:hunter2:0", "token: hunter2", "- hunter2", "hunter2: [", "a: hunter2: b"]
+)
+def test_of_a_foreign_file_nothing_is_told(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "secret"
+    path.write_text(content)
+    with pytest.raises(SkeletonError) as raised:
+        load_skeleton(path)
+    assert "hunter2" not in str(raised.value)
