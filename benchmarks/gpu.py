@@ -220,9 +220,9 @@ def measure_calls(
     row["graph"] = time_calls(call, options.calls)
     row["why_no_graph"] = engine._on_device.why_not if engine._on_device else None
     on_device(engine, graphs=False)
-    row["no graph"] = time_calls(call, options.calls // 4)
+    row["no graph"] = time_calls(call, max(options.calls // 4, 1))
     engine._on_device = None
-    row["step by step"] = time_calls(call, options.calls // 4)
+    row["step by step"] = time_calls(call, max(options.calls // 4, 1))
     return row
 
 
