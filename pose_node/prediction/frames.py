@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -114,7 +115,8 @@ class Selection:
     """Which frames of each source are wanted.
 
     Attributes:
-        every: each so-many-th, counted from the first of the range.
+        every: each so-many-th, counted from the first of the range; from the start of the source
+            where the range is one of times.
         first: index of the first frame.
         last: index before which to stop; None for no end.
         start_ns: nanoseconds since the start of the source.
@@ -168,9 +170,22 @@ class Selection:
             return False
         return (index - self.first) % self.every == 0
 
-    def count(self, frames: int | None) -> int | None:
-        """How many of so many frames are wanted; None where only their times would tell."""
-        if frames is None or self.by_time:
+    def count(self, frames: int | None, rate: float | None = None) -> int | None:
+        """How many of so many frames are wanted; None where only their times would tell.
+
+        Args:
+            frames: of the source; None if it does not say.
+            rate: frames a second, if they are the same all the time.
+        """
+        if frames is None or (self.by_time and rate is None):
             return None
-        wanted = range(frames)[self.first : self.last : self.every]
-        return len(wanted)
+        first, last = self.first, self.last
+        if self.by_time and rate is not None:
+            first = -(-_first_at(self.start_ns, rate) // self.every) * self.every
+            last = None if self.end_ns is None else _first_at(self.end_ns, rate)
+        return len(range(frames)[first : last : self.every])
+
+
+def _first_at(since_start_ns: int, rate: float) -> int:
+    """Index of the first frame that is not before a time."""
+    return math.ceil(round(since_start_ns / 1e9 * rate, 6))

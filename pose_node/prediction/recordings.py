@@ -126,7 +126,7 @@ class _Video:
         self.kind: Kind = self._source.kind
         fps = self._source.fps
         self.fps = fps and fps / selection.every
-        self.frame_count = selection.count(self._source.frame_count)
+        self.frame_count = selection.count(self._source.frame_count, fps)
 
     def __iter__(self) -> Iterator[RecordedFrame | Failure]:
         for frame in self._source:

@@ -69,3 +69,13 @@ def test_words_about_frames() -> None:
     assert frame.size == (32, 24)
     assert str(Failure("a.mp4", "broken")) == "a.mp4: broken"
     assert str(Failure("bag", "broken", "/t", 3)) == "bag /t frame 3: broken"
+
+
+@pytest.mark.parametrize("text", ["2s:7s", "0.3s:", ":0.7s", "0.25s:0.31s", "9s:20s", ":", "7:90"])
+@pytest.mark.parametrize("every", [1, 2, 3, 7])
+def test_times_are_counted_where_the_rate_is_known(text: str, every: int) -> None:
+    selection = Selection.parse(text, every=every)
+    chosen = [index for index in range(100) if selection.choose(index, index * 100_000_000)]
+    assert selection.count(100, 10) == len(chosen)
+    assert selection.count(None, 10) is None
+    assert (selection.count(100) is None) == selection.by_time
