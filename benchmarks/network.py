@@ -47,6 +47,7 @@ class Case:
         profile: file name in config/.
         size: of the images.
         jpeg_quality: of compressed ones.
+        tuned: the kernel keeps parts of datagrams for 3 s, not 30, and has 128 MiB for them.
         down_seconds: break the link for so long.
     """
 
@@ -58,6 +59,7 @@ class Case:
     profile: str = "fastdds.xml"
     size: str = "1280x720"
     jpeg_quality: int = 90
+    tuned: bool = False
     down_seconds: float = 0.0
 
 
@@ -69,9 +71,12 @@ def _lossy(percent: int) -> tuple[Case, ...]:
     return (
         bad,
         change(bad, name=f"{bad.name}-reliable", reliability="reliable"),
+        change(bad, name=f"{bad.name}-tuned", tuned=True),
+        change(bad, name=f"{bad.name}-tuned-reliable", tuned=True, reliability="reliable"),
         change(bad, name=f"{bad.name}-wireless", profile=wireless),
         change(bad, name=f"{bad.name}-wireless-reliable", profile=wireless, reliability="reliable"),
         small,
+        change(small, name=f"{small.name}-tuned-reliable", tuned=True, reliability="reliable"),
         change(
             *(small,), name=f"{small.name}-wireless-reliable", profile=wireless,
             reliability="reliable",
@@ -173,6 +178,9 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         robot = _start_robot(stack)
         emulation = _connect(robot, case, stack)
+        if case.tuned:
+            for name, value in (("ipfrag_time", "3"), ("ipfrag_high_thresh", str(128 << 20))):
+                Path(f"/proc/sys/net/ipv4/{name}").write_text(value, encoding="utf-8")
         rclpy.init()
         stack.callback(rclpy.try_shutdown)
         listener = Listener()
