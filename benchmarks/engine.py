@@ -1,10 +1,13 @@
-"""How long the engine takes from an image in memory to its people, stage by stage.
+"""How long the engine takes from an image in memory to its people.
 
-    python benchmarks/engine.py [--size 1280x720] [--peer-python ENVIRONMENT/bin/python]
+    python benchmarks/engine.py [--backends torch openvino int8.xml] [--sizes 1280x720 ...]
+    python benchmarks/engine.py --peer-python ENVIRONMENT/bin/python --plot engine.png
 
-Images are frames of the sample video. With ``--peer-python``, the interpreter of an environment
-that has ``ultralytics`` installed, its ``predict`` runs on the same images in the same run, in
-turns (A B A B ...), so that both see the same machine.
+Everything is run in turns (A B A B ...), so that all see the same machine: backends, which may be
+files of exported networks, and with ``--peer-python``, the interpreter of an environment that has
+``ultralytics`` installed, its ``predict`` on the same images. Further tables: sizes of the images,
+images in one call, and people in view. Images are frames of the sample video; for the last table,
+one person of it is put into an empty image as often as asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,42 +32,55 @@ import numpy as np
 import torch
 
 from pose_node import PoseEngine
+from pose_node.inference.backends import candidates
 from pose_node.models.fetch import cached_model_path
 
 NUM_IMAGES = 16
+Table = dict[str, dict[str, dict[str, float]]]
+"""Name of a row and of a column to a summary."""
+
+PEER = "ultralytics predict"
 
 
 def main() -> int:
-    """Measure, print a table, write JSON."""
+    """Measure, print tables, write JSON, draw."""
     options = _parse()
-    width, height = (int(side) for side in options.size.split("x"))
-    images = read_images(Path(options.video), width, height)
-    engine = PoseEngine.load(
-        options.model, device=options.device, half=options.half, image_size=options.image_size
-    )
-    people = [len(engine([image])[0]) for image in images]  # warms up, too
+    engines = {name: _load(name, options) for name in options.backends}
+    video = Path(options.video)
+    images = read_images(video, *_sides(options.sizes[0]))
+    for engine in engines.values():
+        engine.warm_up([_sides(size) for size in options.sizes])
     peer = Peer(options, images) if options.peer_python else None
-    ours, stages, theirs = _measure(engine, images, peer, options.rounds, options.calls)
-
+    latencies, stages = _take_turns(engines, peer, images, options.rounds)
     result: dict[str, Any] = {
         "command": " ".join([Path(sys.executable).name, *sys.argv]),
-        "machine": f"{platform.processor() or platform.machine()}, {engine.device_description}",
+        "machine": f"{platform.machine()}, {next(iter(engines.values())).device_description}",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "model": engine.model_name,
-        "size": options.size,
+        "model": options.model,
         "image_size": options.image_size,
-        "people": people,
-        "engine_ms": summary(ours),
-        "stages_ms": {name: summary(values) for name, values in stages.items()},
+        "ms": {name: summary(values) for name, values in latencies.items()},
+        "stages_ms": stages,
     }
     if peer is not None:
         result["peer"] = peer.about
-        result["peer_ms"] = summary(theirs)
-        result["ratio_of_medians"] = float(np.median(ours) / np.median(theirs))
+        theirs = np.median(latencies[PEER])
+        result["share_of_peer"] = {
+            name: float(np.median(values) / theirs) for name, values in latencies.items()
+        }
         peer.close()
+    result["sizes"] = _compare(
+        engines, {size: [[i] for i in read_images(video, *_sides(size))] for size in options.sizes}
+    )
+    result["images in a call"] = _compare(
+        engines, {str(n): [images[:n]] * (NUM_IMAGES // n) for n in options.batches}
+    )
+    result["people"] = _compare(engines, _crowds(next(iter(engines.values())), images, options))
     _print(result)
     if options.json:
+        result["samples_ms"] = {name: [1e3 * s for s in v] for name, v in latencies.items()}
         Path(options.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    if options.plot:
+        draw(result, latencies, Path(options.plot))
     return 0
 
 
@@ -72,14 +89,40 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--model", default="yolo11n-pose")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--half", action="store_true", help="in float16, on NVIDIA GPUs")
-    parser.add_argument("--size", default="1280x720", help="of the images, WIDTHxHEIGHT")
+    parser.add_argument(
+        "--backends", nargs="+", help="names, or files of exported networks (all installed ones)"
+    )
+    parser.add_argument("--threads", type=int, help="of the network on the CPU")
+    parser.add_argument(
+        *("--sizes", "--size"),
+        nargs="+",
+        default=["1280x720", "640x480", "1920x1080"],
+        help="of the images, WIDTHxHEIGHT; the first for all other tables",
+    )
+    parser.add_argument("--batches", type=int, nargs="*", default=[1, 2, 4, 8])
+    parser.add_argument("--people", type=int, nargs="*", default=[0, 1, 5, 10, 20, 50])
     parser.add_argument("--image-size", type=int, default=640, help="of the network's input")
     parser.add_argument("--video", default=str(cached_model_path("sample-video")))
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--calls", type=int, default=NUM_IMAGES, help="in each round")
     parser.add_argument("--peer-python", help="interpreter with ultralytics, to compare with")
     parser.add_argument("--json", help="write the result there")
-    return parser.parse_args()
+    parser.add_argument("--plot", help="draw the result there (PNG)")
+    options = parser.parse_args()
+    if options.backends is None:
+        options.backends = ["torch", *candidates(torch.device(options.device))]
+    return options
+
+
+def _sides(size: str) -> tuple[int, int]:
+    width, _, height = size.partition("x")
+    return int(width), int(height)
+
+
+def _load(name: str, options: argparse.Namespace) -> PoseEngine:
+    file = Path(name)
+    which = {"model": file} if file.suffix else {"model": options.model, "backend": name}
+    settings = {"device": options.device, "half": options.half, "image_size": options.image_size}
+    return PoseEngine.load(**which, **settings, threads=options.threads)
 
 
 def read_images(video: Path, width: int, height: int) -> list[np.ndarray]:
@@ -94,24 +137,68 @@ def read_images(video: Path, width: int, height: int) -> list[np.ndarray]:
     return images
 
 
-def _measure(
-    engine: PoseEngine, images: list[np.ndarray], peer: Peer | None, rounds: int, calls: int
-) -> tuple[list[float], dict[str, list[float]], list[float]]:
-    """Seconds of each call of the engine, of its stages, and of each call of the peer."""
-    ours: list[float] = []
-    theirs: list[float] = []
-    stages: dict[str, list[float]] = {}
+def _take_turns(
+    engines: dict[str, PoseEngine], peer: Peer | None, images: list[np.ndarray], rounds: int
+) -> tuple[dict[str, list[float]], Table]:
+    """Seconds of each call of each engine and of the peer, and a summary of the engines' stages."""
+    latencies: dict[str, list[float]] = {name: [] for name in engines}
+    stages: dict[str, dict[str, list[float]]] = {name: {} for name in engines}
     for _ in range(rounds):
-        for index in range(calls):
-            image = images[index % len(images)]
-            started = time.perf_counter()
-            engine([image])
-            ours.append(time.perf_counter() - started)
-            for name, seconds in engine.stage_times.items():
-                stages.setdefault(name, []).append(seconds)
+        for name, engine in engines.items():
+            for image in images:
+                latencies[name].append(_seconds(engine, [image]))
+                for stage, seconds in engine.stage_times.items():
+                    stages[name].setdefault(stage, []).append(seconds)
         if peer is not None:
-            theirs += peer.run(calls)
-    return ours, stages, theirs
+            latencies.setdefault(PEER, []).extend(peer.run(len(images)))
+    return latencies, {
+        name: {stage: summary(values) for stage, values in found.items()}
+        for name, found in stages.items()
+    }
+
+
+def _compare(
+    engines: dict[str, PoseEngine], calls: dict[str, list[list[np.ndarray]]], rounds: int = 2
+) -> Table:
+    """Each column's calls by each engine, in turns; of a call, the time for one image."""
+    seconds: dict[tuple[str, str], list[float]] = {}
+    for column in calls:
+        for engine in engines.values():
+            engine(calls[column][0])  # the first call of a size sets up
+    for _ in range(rounds):
+        for column, batches in calls.items():
+            for name, engine in engines.items():
+                measured = [_seconds(engine, batch) / len(batch) for batch in batches]
+                seconds.setdefault((name, column), []).extend(measured)
+    return {name: {column: summary(seconds[name, column]) for column in calls} for name in engines}
+
+
+def _seconds(engine: PoseEngine, images: Sequence[np.ndarray]) -> float:
+    started = time.perf_counter()
+    engine(images)
+    return time.perf_counter() - started
+
+
+def _crowds(
+    engine: PoseEngine, images: list[np.ndarray], options: argparse.Namespace
+) -> dict[str, list[list[np.ndarray]]]:
+    """Images with as many people as asked for, by how many the first engine finds in them."""
+    people = engine([images[0]])[0]
+    left, top, right, bottom = people.boxes_xyxy[0].astype(int)
+    person = images[0][top:bottom, left:right]
+    height, width = images[0].shape[:2]
+    found: dict[str, list[list[np.ndarray]]] = {}
+    for count in options.people:
+        columns = max(1, round((count * width / height * 2) ** 0.5))
+        rows = max(1, -(-count // columns))
+        scale = min(width / columns / person.shape[1], height / rows / person.shape[0], 1.0)
+        small = cv2.resize(person, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        image = np.full_like(images[0], 114)
+        for index in range(count):
+            y, x = index // columns * height // rows, index % columns * width // columns
+            image[y : y + small.shape[0], x : x + small.shape[1]] = small
+        found[str(len(engine([image])[0]))] = [[image]] * NUM_IMAGES
+    return found
 
 
 class Peer:
@@ -152,23 +239,55 @@ class Peer:
         raise SystemExit(f"the other program ended with code {self._process.wait()}")
 
 
-def summary(seconds: list[float]) -> dict[str, float]:
-    """Median, 5th and 95th percentile in milliseconds."""
-    low, middle, high = np.percentile(np.array(seconds) * 1e3, (5, 50, 95))
-    return {"p5": float(low), "p50": float(middle), "p95": float(high), "calls": len(seconds)}
+def summary(seconds: Sequence[float]) -> dict[str, float]:
+    """Percentiles in milliseconds."""
+    low, middle, high, highest = np.percentile(np.array(seconds) * 1e3, (5, 50, 95, 99))
+    return {"p5": low, "p50": middle, "p95": high, "p99": highest, "calls": len(seconds)}
 
 
 def _print(result: dict[str, Any]) -> None:
-    print(f"{result['model']}, {result['size']} image to people, {result['machine']}")
-    rows = {"engine, all": result["engine_ms"]}
-    rows.update({f"  {name}": values for name, values in result["stages_ms"].items()})
-    if "peer_ms" in result:
-        rows[f"ultralytics {result['peer']['ultralytics']} predict"] = result["peer_ms"]
-    print(f"{'ms':34}{'p5':>8}{'p50':>8}{'p95':>8}")
-    for name, row in rows.items():
-        print(f"{name:34}{row['p5']:8.2f}{row['p50']:8.2f}{row['p95']:8.2f}")
-    if "ratio_of_medians" in result:
-        print(f"engine / ultralytics, medians: {result['ratio_of_medians']:.3f}")
+    print(f"{result['model']}, from image to people, {result['machine']}\n")
+    share = result.get("share_of_peer", {})
+    print("| ms | p5 | p50 | p95 | p99 | share of the peer |\n|---|---|---|---|---|---|")
+    for name, row in result["ms"].items():
+        part = f"{share[name]:.2f}" if name in share else ""
+        print(f"| {name} | {_cells(row)} | {part} |")
+        for stage, values in result["stages_ms"].get(name, {}).items():
+            print(f"| - {stage} | {_cells(values)} | |")
+    for title in ("sizes", "images in a call", "people"):
+        table: Table = result[title]
+        columns = next(iter(table.values()))
+        print(f"\n| {title}: p50 ms of an image | {' | '.join(columns)} |")
+        print("|---" * (len(columns) + 1) + "|")
+        for name, row in table.items():
+            cells = " | ".join(format(cell["p50"], ".1f") for cell in row.values())
+            print(f"| {name} | {cells} |")
+
+
+def _cells(row: dict[str, float]) -> str:
+    return " | ".join(f"{row[name]:.2f}" for name in ("p5", "p50", "p95", "p99"))
+
+
+def draw(result: dict[str, Any], latencies: dict[str, list[float]], path: Path) -> None:
+    """Distribution of the latency; what size, number and people of the images cost."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 4, figsize=(18, 4.2), layout="constrained")
+    for name, seconds in latencies.items():
+        ordered = np.sort(np.array(seconds) * 1e3)
+        axes[0].plot(ordered, np.linspace(0, 100, len(ordered)), label=name)
+    axes[0].set(xlabel="ms from image to people", ylabel="% of the images")
+    axes[0].set_xlim(0, 1.1 * max(row["p95"] for row in result["ms"].values()))
+    axes[0].legend()
+    for axis, title in zip(axes[1:], ("sizes", "images in a call", "people"), strict=True):
+        for name, row in result[title].items():
+            axis.plot(list(row), [cell["p50"] for cell in row.values()], "o-", label=name)
+        axis.set(xlabel=title, ylabel="p50 ms of an image", ylim=(0, None))
+    figure.suptitle(f"{result['model']}, {result['machine']}")
+    figure.savefig(path, dpi=90)
 
 
 if __name__ == "__main__":
