@@ -27,7 +27,7 @@ JPEG_FORMAT = "bgr8; jpeg compressed bgr8"
 """What a sensor_msgs/CompressedImage says of a JPEG that was a bgr8 image."""
 
 _ENCAPSULATION_BYTES = 4
-# Version 2 of plain CDR differs in fields of eight bytes, which these messages do not have. Others
+# Version 2 of plain CDR differs in the alignment of fields of eight bytes. Other formats
 # are refused, not left to rclpy: that of Kilted can be crashed by four bytes of them.
 _BYTE_ORDERS = {b"\x00\x00": ">", b"\x00\x01": "<", b"\x00\x06": ">", b"\x00\x07": "<"}
 _LITTLE_ENDIAN = b"\x00\x01\x00\x00"
@@ -76,6 +76,51 @@ def read_compressed_image(data: bytes) -> tuple[HeaderFields, imaging.Compressed
     fields = _Reader(data, "CompressedImage")
     header = fields.header()
     return header, imaging.CompressedImage(fields.string("format"), fields.octets("data"))
+
+
+class CameraInfoFields(NamedTuple):
+    """The fields of a sensor_msgs/CameraInfo, in its order and under its names.
+
+    Attributes:
+        roi: x_offset, y_offset, height and width of the sensor_msgs/RegionOfInterest.
+    """
+
+    header: HeaderFields
+    height: int
+    width: int
+    distortion_model: str
+    d: tuple[float, ...]
+    k: tuple[float, ...]
+    r: tuple[float, ...]
+    p: tuple[float, ...]
+    binning_x: int
+    binning_y: int
+    roi: tuple[int, int, int, int]
+    do_rectify: bool
+
+
+def read_camera_info(data: bytes) -> CameraInfoFields:
+    """Read a sensor_msgs/CameraInfo; arguments and errors as of `read_image`."""
+    fields = _Reader(data, "CameraInfo")
+    return CameraInfoFields(
+        fields.header(),
+        fields.uint32("height"),
+        fields.uint32("width"),
+        fields.string("distortion_model"),
+        fields.doubles("d", fields.uint32("d")),
+        fields.doubles("k", 9),
+        fields.doubles("r", 9),
+        fields.doubles("p", 12),
+        fields.uint32("binning_x"),
+        fields.uint32("binning_y"),
+        (
+            fields.uint32("roi.x_offset"),
+            fields.uint32("roi.y_offset"),
+            fields.uint32("roi.height"),
+            fields.uint32("roi.width"),
+        ),
+        fields.uint8("roi.do_rectify") != 0,
+    )
 
 
 def write_image(header: HeaderFields, image_bgr: np.ndarray) -> bytes:
@@ -187,6 +232,8 @@ class _Reader:
         self._position = _ENCAPSULATION_BYTES
         if order is None or len(data) < _ENCAPSULATION_BYTES:
             raise self._malformed(f"an encapsulation header {data[:4].hex(' ')}, not plain CDR")
+        self._order = order
+        self._align_doubles = 8 if data[1] < 6 else 4  # of version 1, or 2
         self._uint32 = struct.Struct(f"{order}I")
         self._stamp = struct.Struct(f"{order}iI")
 
@@ -215,6 +262,12 @@ class _Reader:
         except UnicodeDecodeError as error:
             raise self._malformed(f"{name} that is not UTF-8") from error
 
+    def doubles(self, name: str, count: int) -> tuple[float, ...]:
+        if count == 0:
+            return ()
+        start = self._take(8 * count, name, alignment=self._align_doubles)
+        return struct.unpack_from(f"{self._order}{count}d", self._data, start)
+
     def octets(self, name: str) -> memoryview:
         length = self.uint32(name)
         start = self._take(length, name)
@@ -222,7 +275,7 @@ class _Reader:
 
     def _take(self, count: int, name: str, *, alignment: int = 1) -> int:
         """Where the next `count` bytes are, after alignment."""
-        start = self._position + -self._position % alignment
+        start = self._position + (_ENCAPSULATION_BYTES - self._position) % alignment
         end = start + count
         if end > len(self._data):
             raise self._malformed(f"{name} would end at byte {end} of {len(self._data)}")

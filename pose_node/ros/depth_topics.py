@@ -207,24 +207,28 @@ class DepthTopics:
             topic,
             callback,
             QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT),
+            raw=True,  # damaged messages can crash rclpy
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
-    def _on_depth(self, message: Any) -> None:
+    def _on_depth(self, data: bytes) -> None:
         """In the executor's thread: check and store, nothing else."""
         self.statistics.received()
-        read = messages.from_compressed_image if self._compressed else messages.from_image
-        image = read(message)
+        read = messages.read_compressed_image if self._compressed else messages.read_image
         try:
+            header, image = read(data)
             check_depth(image, max_pixels=self._max_pixels())
         except ImageError as error:
             self.statistics.refused(str(error))
             self._complain(error)
             return
-        self._buffer.put(messages.to_stamp_ns(message.header), image)
+        self._buffer.put(messages.to_stamp_ns(header), image)
 
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        self._info = message
+    def _on_camera_info(self, data: bytes) -> None:
+        try:
+            self._info = messages.read_camera_info(data)
+        except ImageError as error:
+            self._complain(error)
 
     def _find(
         self,

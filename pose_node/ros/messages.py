@@ -10,7 +10,7 @@ import array
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from pose_node import imaging
@@ -70,6 +70,30 @@ def read_compressed_image(data: bytes) -> tuple[Header, imaging.CompressedImage]
     """The same of a CompressedImage."""
     header, image = cdr.read_compressed_image(data)
     return _to_header(header), image
+
+
+def read_camera_info(data: bytes) -> CameraInfo:
+    """The message of the bytes of a CameraInfo.
+
+    Args:
+        data: of a raw subscription.
+
+    Raises:
+        ImageError: the bytes are no such message (kind "malformed message").
+    """
+    fields = cdr.read_camera_info(data)._asdict()
+    x_offset, y_offset, height, width = fields.pop("roi")
+    return CameraInfo(
+        header=_to_header(fields.pop("header")),
+        roi=RegionOfInterest(
+            x_offset=x_offset,
+            y_offset=y_offset,
+            height=height,
+            width=width,
+            do_rectify=fields.pop("do_rectify"),
+        ),
+        **fields,
+    )
 
 
 def serialize_image(header: Header, image_bgr: np.ndarray) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import struct
 from typing import Any
@@ -17,7 +18,7 @@ pytest.importorskip("pose_node.msg", reason="messages missing: build the package
 from builtin_interfaces.msg import Time
 from pose_node.msg import PersonPoseArray
 from rclpy.serialization import deserialize_message, serialize_message
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from pose_node import Poses
@@ -331,3 +332,69 @@ def test_ids_that_do_not_fit(wrong: int) -> None:
     poses = Poses.from_arrays(np.zeros((2, 4)), np.zeros(2), np.zeros((2, 17, 3)), [1, wrong])
     with pytest.raises(ValueError, match="32 bits"):
         cdr.write_pose_array(HEADER, poses, width=1, height=1, skeleton="")
+
+
+# CameraInfo
+
+
+def any_camera_info() -> CameraInfo:
+    return CameraInfo(
+        header=Header(stamp=Time(sec=-5, nanosec=4), frame_id="колір"),
+        width=640,
+        height=480,
+        distortion_model="plumb_bob",
+        d=[0.1, -2.0, math.inf, 1e-300, 5.0],
+        k=[float(number) for number in range(9)],
+        r=[float(number) for number in range(10, 19)],
+        p=[float(number) for number in range(20, 32)],
+        binning_x=2,
+        binning_y=2**32 - 1,
+        roi=RegionOfInterest(x_offset=1, y_offset=2, height=3, width=4, do_rectify=True),
+    )
+
+
+@pytest.mark.parametrize("model", ["", "a", "ab", "abc", "abcd", "rational_polynomial"])
+@pytest.mark.parametrize("count", [0, 1, 5, 14])
+def test_camera_info_is_what_rclpy_reads(model: str, count: int) -> None:
+    message = any_camera_info()
+    message.distortion_model = model
+    message.d = [float(number) for number in range(count)]
+    assert messages.read_camera_info(serialize_message(message)) == message
+
+
+def test_fields_of_a_camera_info() -> None:
+    fields = cdr.read_camera_info(serialize_message(any_camera_info()))
+    assert fields.header == cdr.HeaderFields(-5, 4, "колір")
+    assert (fields.width, fields.height) == (640, 480)
+    assert fields.d == (0.1, -2.0, math.inf, 1e-300, 5.0)
+    assert fields.roi == (1, 2, 3, 4)
+    assert fields.do_rectify
+
+
+def test_camera_info_of_other_encapsulations() -> None:
+    """The same by hand: big endian, and version 2, in which eight bytes are aligned to four."""
+    for order, second, alignment in ((">", 0, 8), ("<", 1, 8), (">", 6, 4), ("<", 7, 4)):
+        body = struct.pack(f"{order}iIIBxxxIIIBxxxI", 7, 8, 1, 0, 480, 640, 1, 0, 1)
+        body += bytes(-len(body) % alignment)
+        body += struct.pack(f"{order}31d", *range(31))
+        body += struct.pack(f"{order}6IB", 1, 2, 3, 4, 5, 6, 1)
+        fields = cdr.read_camera_info(bytes([0, second, 0, 0]) + body)
+        assert (fields.d, fields.p[-1], fields.roi) == ((0.0,), 30.0, (3, 4, 5, 6))
+
+
+def test_every_cut_of_a_camera_info_is_refused() -> None:
+    data = serialize_message(any_camera_info())
+    for end in range(len(data) - 3):  # but for the padding at the end
+        with pytest.raises(ImageError) as caught:
+            cdr.read_camera_info(data[:end])
+        assert caught.value.kind == "malformed message"
+
+
+def test_a_camera_info_that_claims_more_numbers_than_it_has() -> None:
+    message = any_camera_info()
+    data = bytearray(serialize_message(message))
+    at = data.index(b"plumb_bob\0") + 12
+    assert data[at : at + 4] == b"\x05\0\0\0"
+    data[at : at + 4] = b"\xff\xff\xff\xff"
+    with pytest.raises(ImageError, match="d would end at byte"):
+        cdr.read_camera_info(bytes(data))
