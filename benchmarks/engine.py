@@ -45,7 +45,7 @@ PEER = "ultralytics predict"
 def main() -> int:
     """Measure, print tables, write JSON, draw."""
     options = _parse()
-    engines = {name: _load(name, options) for name in options.backends}
+    engines = {Path(name).stem: _load(name, options) for name in options.backends}
     video = Path(options.video)
     images = read_images(video, *_sides(options.sizes[0]))
     for engine in engines.values():
@@ -158,7 +158,7 @@ def _take_turns(
 
 
 def _compare(
-    engines: dict[str, PoseEngine], calls: dict[str, list[list[np.ndarray]]], rounds: int = 2
+    engines: dict[str, PoseEngine], calls: dict[str, list[list[np.ndarray]]], rounds: int = 4
 ) -> Table:
     """Each column's calls by each engine, in turns; of a call, the time for one image."""
     seconds: dict[tuple[str, str], list[float]] = {}

@@ -26,6 +26,9 @@ COUNTERS = ("received", "published", "replaced", "lost", "refused")
 class Listener(Node):
     """Receives poses and diagnostics.
 
+    Args:
+        cameras: names of the node's cameras.
+
     Attributes:
         ready: the node has its network.
         ages_ms: from the stamp of an image to the receipt of its people, one value for each.
@@ -34,16 +37,19 @@ class Listener(Node):
         reported: when they came, by `time.monotonic`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cameras: Sequence[str] = ("",)) -> None:
         super().__init__("listener", namespace=NAMESPACE)
         self.ready = False
         self.ages_ms: list[float] = []
         self.people: list[int] = []
         self.diagnostics: dict[str, str] = {}
+        self._by_status: dict[str, dict[str, str]] = {}
         self.reported = 0.0
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.create_subscription(SkeletonInfo, "skeleton_info", self._on_skeleton, latched)
-        self.create_subscription(PersonPoseArray, "poses", self._on_poses, 10)
+        for camera in cameras:
+            topic = f"{camera}/poses".removeprefix("/")
+            self.create_subscription(PersonPoseArray, topic, self._on_poses, 10)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def spin(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
@@ -54,8 +60,11 @@ class Listener(Node):
         return done
 
     def counts(self) -> dict[str, int]:
-        """What the node has counted of its images since its start, by `COUNTERS`."""
-        return {name: int(self.diagnostics.get(name, 0)) for name in COUNTERS}
+        """What the node has counted of all its images since its start, by `COUNTERS`."""
+        return {
+            name: sum(int(values.get(name, 0)) for values in self._by_status.values())
+            for name in COUNTERS
+        }
 
     def _on_skeleton(self, _: SkeletonInfo) -> None:
         self.ready = True
@@ -68,7 +77,9 @@ class Listener(Node):
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             if status.name.startswith(NAMESPACE):
-                self.diagnostics.update({pair.key: pair.value for pair in status.values})
+                values = {pair.key: pair.value for pair in status.values}
+                self._by_status[status.name] = values
+                self.diagnostics.update(values)
                 self.reported = time.monotonic()
 
 
@@ -76,6 +87,7 @@ def start(
     name: str,
     *arguments: str,
     parameters: Sequence[str] = (),
+    remappings: Sequence[str] = (),
     inside: Sequence[str] = (),
     log: int | None = None,
 ) -> subprocess.Popen[bytes]:
@@ -85,10 +97,12 @@ def start(
         name: "run" or "camera".
         arguments: of its command line.
         parameters: ROS parameters, each as "name:=value".
+        remappings: of topics, each as "from:=to".
         inside: a command that runs the process somewhere else, such as `nsenter`.
         log: its standard error stream, such as `subprocess.PIPE`; by default ours.
     """
     given = [text for parameter in parameters for text in ("-p", parameter)]
+    given += [text for remapping in remappings for text in ("-r", remapping)]
     return subprocess.Popen(
         [
             *(*inside, sys.executable, "-m", "pose_node.ros.entry", name, *arguments),

@@ -148,7 +148,7 @@ def quantize_openvino(
 
 
 def _mean_ranges() -> Any:
-    """Ranges are the mean of those of the images: the widest of all make the usual numbers coarse."""
+    """The mean range of the images: the widest of all would make the usual numbers coarse."""
     advanced = importlib.import_module("nncf.quantization.advanced_parameters")
     estimators = importlib.import_module("nncf.quantization.range_estimator")
     return advanced.AdvancedQuantizationParameters(

@@ -91,6 +91,7 @@ def _node_values(node: NodeReport) -> dict[str, str]:
         "model": node.model,
         "device": node.device,
         "device description": node.device_description,
+        "backend": node.backend,
         "half": str(node.half).lower(),
         **{
             f"{stage} ms p50/p95": _milliseconds(values)

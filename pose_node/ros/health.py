@@ -76,7 +76,7 @@ class NodeReport:
     Attributes:
         state: of the lifecycle: "unconfigured", "inactive" or "active".
         enabled: whether images are processed (service ~/enable).
-        model, device, device_description: what is really used; empty when not configured.
+        model, device, device_description, backend: what is really used; empty when not configured.
         half: whether it computes in float16.
         device_warning: why the device is not the one that was hoped for; empty if it is.
         configure_error: why the last attempt to configure failed; empty if it did not.
@@ -90,6 +90,7 @@ class NodeReport:
     model: str
     device: str
     device_description: str
+    backend: str
     half: bool
     device_warning: str
     configure_error: str

@@ -128,7 +128,8 @@ class PoseNode(LifecycleNode):
         now = self.get_clock().now().to_msg()
         self._skeleton_info.publish(messages.to_skeleton_info(engine.skeleton, now))
         self.get_logger().info(
-            f"{engine.model_name} on {engine.device} ({engine.device_description}), listening to "
+            f"{engine.model_name} by {engine.backend} on {engine.device} "
+            f"({engine.device_description}), listening to "
             f"{', '.join(camera.topic for camera in self._topics.cameras.values())} once active"
         )
         return True
@@ -340,6 +341,7 @@ class PoseNode(LifecycleNode):
             model=engine.model_name if engine else "",
             device=engine.device if engine else "",
             device_description=engine.device_description if engine else "",
+            backend=engine.backend if engine else "",
             half=self.parameters.half,
             device_warning=self._device_warning,
             configure_error=self._configure_error,

@@ -49,6 +49,7 @@ class FakeEngine:
         self.device = "cuda:0"
         self.device_description = "a fake device"
         self.runs_batches = True
+        self.backend = "torch"
         self.skeleton = Skeleton.for_keypoints(num_keypoints)
         self.stage_times = {"preprocess": 0.001, "network": 0.020, "postprocess": 0.001}
         self.score_threshold = parameters.score_threshold

@@ -32,6 +32,7 @@ NODE = NodeReport(
     model="yolo11n-pose",
     device="cuda:0",
     device_description="NVIDIA T4",
+    backend="torch",
     half=True,
     device_warning="",
     configure_error="",
