@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -50,6 +51,21 @@ config/pose_node.yaml names every parameter with its default and its range.
 """
 
 
+class _LogLines(logging.Handler):
+    """One line on stderr for each record."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"pose-node: {record.getMessage()}", file=sys.stderr)
+
+
+def _show_log() -> None:
+    """Show what the package logs, such as an export on first use."""
+    logger = logging.getLogger("pose_node")
+    if not any(isinstance(handler, _LogLines) for handler in logger.handlers):
+        logger.addHandler(_LogLines())
+        logger.setLevel(logging.INFO)
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -66,6 +82,7 @@ def main(args: Sequence[str] | None = None) -> int:
             return _run_ros(arguments[0], arguments[1:])
         if arguments[:1] == ["view"] and "--live" in arguments:
             return _run_ros("view --live", arguments[1:])
+        _show_log()
         options = _parser().parse_args(arguments)
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 import types
@@ -376,3 +377,11 @@ def test_info_of_an_exported_network(shared: Path, capsys: pytest.CaptureFixture
     assert facts["input_size"] == [128, 128]
     assert facts["suppression"] == "needed"
     assert facts["keypoints"] == 17
+
+
+def test_what_the_package_logs_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        assert cli.main(["models"]) == 0
+    capsys.readouterr()
+    logging.getLogger("pose_node.inference.backends").info("exporting %s", "a.pt")
+    assert capsys.readouterr().err == "pose-node: exporting a.pt\n"

@@ -13,6 +13,7 @@ from rclpy.signals import SignalHandlerOptions
 from pose_node.ros.autostart import Autostart
 from pose_node.ros.loading import LoadPipeline, load_pipeline
 from pose_node.ros.node import PoseNode
+from pose_node.ros.python_logging import forwarded_to
 from pose_node.ros.signals import note_signals
 from pose_node.ros.transport import prepare_process
 
@@ -35,19 +36,26 @@ def main(args: Sequence[str] | None = None, load: LoadPipeline = load_pipeline) 
             return 1
         for warning in warnings:
             node.get_logger().warning(warning)
-        autostart = Autostart(node) if node.parameters.autostart else None
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
+        with forwarded_to(node.get_logger()):
+            return _spin(node, signalled)
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def _spin(node: PoseNode, signalled: Sequence[int]) -> int:
+    """Work until the end; returns the exit code."""
+    autostart = Autostart(node) if node.parameters.autostart else None
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
         while not signalled and rclpy.ok():
             if autostart is not None and not autostart.step():
                 return 1
             executor.spin_once(timeout_sec=0.2)
     except ExternalShutdownException:
         pass
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
     return 0
 
 
