@@ -169,13 +169,16 @@ def test_without_arguments_the_node_has_its_own_defaults(load: Callable[[str], l
         ("camera_info", "camera_info"),
     ]
     assert node["arguments"] == ["--ros-args", "--log-level", "info"]
-    assert node["respawn"] is False
+    assert node["respawn"] is True
     assert node["output"] == "screen"
 
 
 GIVEN: dict[str, tuple[str, object]] = {
     "model": ("/models/my.pt", "/models/my.pt"),
     "device": ("cuda:1", "cuda:1"),
+    "backend": ("onnxruntime", "onnxruntime"),
+    "threads": ("2", 2),
+    "batch_window": ("0.01", 0.01),
     "half": ("true", True),
     "image_size": ("320", 320),
     "auto_fetch": ("True", True),
