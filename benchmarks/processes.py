@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -33,6 +34,7 @@ class Listener(Node):
         ready: the node has its network.
         ages_ms: from the stamp of an image to the receipt of its people, one value for each.
         people: how many, one value for each image.
+        cameras: whose, one name for each image.
         diagnostics: the newest values of the node and its camera, by name.
         reported: when they came, by `time.monotonic`.
     """
@@ -42,6 +44,7 @@ class Listener(Node):
         self.ready = False
         self.ages_ms: list[float] = []
         self.people: list[int] = []
+        self.cameras: list[str] = []
         self.diagnostics: dict[str, str] = {}
         self._by_status: dict[str, dict[str, str]] = {}
         self.reported = 0.0
@@ -49,7 +52,9 @@ class Listener(Node):
         self.create_subscription(SkeletonInfo, "skeleton_info", self._on_skeleton, latched)
         for camera in cameras:
             topic = f"{camera}/poses".removeprefix("/")
-            self.create_subscription(PersonPoseArray, topic, self._on_poses, 10)
+            self.create_subscription(
+                PersonPoseArray, topic, functools.partial(self._on_poses, camera), 10
+            )
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def spin(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
@@ -69,8 +74,9 @@ class Listener(Node):
     def _on_skeleton(self, _: SkeletonInfo) -> None:
         self.ready = True
 
-    def _on_poses(self, message: PersonPoseArray) -> None:
+    def _on_poses(self, camera: str, message: PersonPoseArray) -> None:
         now = self.get_clock().now().nanoseconds
+        self.cameras.append(camera)
         self.ages_ms.append((now - to_stamp_ns(message.header)) / 1e6)
         self.people.append(len(message.people))
 
@@ -126,11 +132,16 @@ def start_node(listener: Listener, *parameters: str) -> subprocess.Popen[bytes]:
 
 
 def stop(*processes: subprocess.Popen[bytes] | None) -> None:
-    """End processes as Ctrl-C does."""
+    """End processes as Ctrl-C does; who does not listen is killed, and that is told."""
     for process in filter(None, processes):
         process.send_signal(signal.SIGINT)
     for process in filter(None, processes):
-        process.wait(20)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            print(f"process {process.pid} did not end within 60 s", file=sys.stderr)
+            process.kill()
+            process.wait()
 
 
 def cpu_seconds(process_id: int) -> float:
