@@ -46,7 +46,8 @@ NEVER_BEGUN_WITH = ("os.exec", "os.spawn", "os.posix_spawn", "torch.hub.")
 READS_BACK = {"exporting/writers.py": {"torch.jit.load", "torch.export.load"}}
 """Exports are compared with torch before they are done: the files are those just written."""
 LOADED_BY_NAME = {
-    *("__init__.py", "cli.py", "imaging.py", "exporting/writers.py", "ros/entry.py"),
+    *("__init__.py", "cli.py", "imaging.py", "ros/entry.py"),
+    *("exporting/writers.py", "exporting/quantization.py"),
     *("ros/target_frame.py", "ros/adapters/hri.py", "ros/adapters/publishing.py"),
 }
 """Where modules are imported by a name: all of them from tables in the code."""

@@ -46,6 +46,7 @@ def run_case(name: str, folder: Path) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
+        timeout=180,  # far more than it takes: fail rather than hang
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (result,) = json.loads((folder / "result.json").read_text())["cases"]
