@@ -8,6 +8,7 @@ imports the process itself when the signals are taken care of::
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -80,6 +81,8 @@ def start(name: str, args: Sequence[str] | None = None) -> int:
         Its exit code; 2 for a wrong ``--log-level``.
     """
     end_quietly(name)
+    if name == "run":  # OpenCV has lines for each damaged image; ours are throttled
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
         arguments = with_log_level(sys.argv[1:] if args is None else args)
     except ValueError as error:
