@@ -15,6 +15,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ def _measure(
     listener.spin(WARM_UP_SECONDS)
     listener.ages_ms.clear()
     listener.people.clear()
+    listener.cameras.clear()
     before = _cpu_seconds(node, cameras)
     counts = listener.counts()
     started = time.monotonic()
@@ -142,6 +144,9 @@ def _measure(
     used = {name: after[name] - before[name] for name in before}
     return {
         "poses per second": len(listener.ages_ms) / elapsed,
+        "poses per second by camera": {
+            name: count / elapsed for name, count in sorted(Counter(listener.cameras).items())
+        },
         "people in an image": float(np.mean(listener.people)),
         "age ms": {"p50": float(p50), "p95": float(p95), "p99": float(p99)},
         "images, by the node's count": counted,
@@ -177,6 +182,11 @@ def _print(result: dict[str, Any]) -> None:
             f"{counted['replaced']} | {run['cpu ms of the node per image']:.0f} | "
             f"{run['node memory MB']:.0f} | {run['seconds from start to ready']:.1f} |"
         )
+    if max(run["cameras"] for run in result["runs"]) > 1:
+        print("\nposes a second of each camera:")
+        for run in result["runs"]:
+            rates = ", ".join(f"{rate:.1f}" for rate in run["poses per second by camera"].values())
+            print(f"- {run['transport']}, {run['cameras']} cameras: {rates}")
     print("\np50 ms of the stages, by the node's own count:")
     for run in result["runs"]:
         stages = ", ".join(f"{name} {value:.1f}" for name, value in run["stages ms p50"].items())
