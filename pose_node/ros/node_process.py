@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 
 import rclpy
@@ -15,6 +16,7 @@ from pose_node.ros.loading import LoadPipeline, load_pipeline
 from pose_node.ros.node import PoseNode
 from pose_node.ros.python_logging import forwarded_to
 from pose_node.ros.signals import note_signals
+from pose_node.ros.throttle import Throttle
 from pose_node.ros.transport import prepare_process
 
 
@@ -49,13 +51,19 @@ def _spin(node: PoseNode, signalled: Sequence[int]) -> int:
     autostart = Autostart(node) if node.parameters.autostart else None
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    try:
-        while not signalled and rclpy.ok():
-            if autostart is not None and not autostart.step():
-                return 1
+    throttle = Throttle(seconds=5.0)
+    while not signalled and rclpy.ok():
+        if autostart is not None and not autostart.step():
+            return 1
+        try:
             executor.spin_once(timeout_sec=0.2)
-    except ExternalShutdownException:
-        pass
+        except ExternalShutdownException:
+            break
+        except Exception as error:  # noqa: BLE001 - a request shall not end the process
+            # rclpy of Jazzy raises where a transition is asked for that is not possible.
+            if throttle.lets_through(type(error).__name__):
+                lines = "".join(traceback.format_exception(error))
+                node.get_logger().error(f"a callback failed: {lines}")
     return 0
 
 

@@ -36,8 +36,8 @@ TRANSITIONS = {
 }
 
 
-def call(robot: Robot, kind: type, name: str, request: Any) -> Any:
-    """Call a service of the node, with images coming meanwhile."""
+def call(robot: Robot, kind: type, name: str, request: Any, seconds: float = 30.0) -> Any:
+    """Call a service of the node, with images coming meanwhile; None without an answer."""
     client = robot.node.create_client(kind, f"pose_node/{name}")
     try:
         assert robot.wait(client.service_is_ready)
@@ -47,8 +47,7 @@ def call(robot: Robot, kind: type, name: str, request: Any) -> Any:
             robot.send()
             return bool(future.done())
 
-        assert robot.wait(answered), name
-        return future.result()
+        return future.result() if robot.wait(answered, seconds) else None
     finally:
         robot.node.destroy_client(client)
 
@@ -61,7 +60,9 @@ def set_parameter(robot: Robot, name: str, value: Any) -> bool:
 
 def change_state(robot: Robot, name: str) -> bool:
     request = ChangeState.Request(transition=Transition(id=TRANSITIONS[name]))
-    return bool(call(robot, ChangeState, "change_state", request).success)
+    # rclpy of Jazzy does not answer at all where the transition is not possible.
+    answer = call(robot, ChangeState, "change_state", request, seconds=0.5)
+    return answer is not None and bool(answer.success)
 
 
 def state(robot: Robot) -> int:
@@ -118,7 +119,7 @@ def test_parameters(start_faulty: Callable[..., Any], robot: Robot, seed: int, s
 
 
 @pytest.mark.parametrize(
-    ("seed", "steps"), [(3, 60), pytest.param(4, 1000, marks=pytest.mark.slow)]
+    ("seed", "steps"), [(3, 40), pytest.param(4, 1000, marks=pytest.mark.slow)]
 )
 def test_lifecycle(start_faulty: Callable[..., Any], robot: Robot, seed: int, steps: int) -> None:
     process = start_faulty()
