@@ -134,7 +134,7 @@ def test_bursts(start_faulty: Callable[..., Any], robot: Robot) -> None:
     assert process.end(signal.SIGINT) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_camera_of_one_image_in_ten_seconds(
     start_faulty: Callable[..., Any], robot: Robot
 ) -> None:

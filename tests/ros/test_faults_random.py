@@ -103,7 +103,7 @@ def turn(robot: Robot, seed: int, steps: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seed", "steps"), [(1, 150), pytest.param(2, 3000, marks=pytest.mark.slow)]
+    ("seed", "steps"), [(1, 150), pytest.param(2, 3000, marks=pytest.mark.long)]
 )
 def test_parameters(start_faulty: Callable[..., Any], robot: Robot, seed: int, steps: int) -> None:
     process = start_faulty()
@@ -119,7 +119,7 @@ def test_parameters(start_faulty: Callable[..., Any], robot: Robot, seed: int, s
 
 
 @pytest.mark.parametrize(
-    ("seed", "steps"), [(3, 40), pytest.param(4, 1000, marks=pytest.mark.slow)]
+    ("seed", "steps"), [(3, 40), pytest.param(4, 1000, marks=pytest.mark.long)]
 )
 def test_lifecycle(start_faulty: Callable[..., Any], robot: Robot, seed: int, steps: int) -> None:
     process = start_faulty()

@@ -34,7 +34,7 @@ LIMIT = 1_000_000
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize(
-    ("seed", "count"), [(1, 3000), pytest.param(2, 50_000, marks=pytest.mark.slow)]
+    ("seed", "count"), [(1, 3000), pytest.param(2, 50_000, marks=pytest.mark.long)]
 )
 def test_the_node_goes_on(
     start_faulty: Callable[..., Any], robot: Robot, transport: str, seed: int, count: int
