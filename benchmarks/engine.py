@@ -281,7 +281,7 @@ def draw(result: dict[str, Any], latencies: dict[str, list[float]], path: Path) 
         axes[0].plot(ordered, np.linspace(0, 100, len(ordered)), label=name)
     axes[0].set(xlabel="ms from image to people", ylabel="% of the images")
     axes[0].set_xlim(0, 1.1 * max(row["p95"] for row in result["ms"].values()))
-    axes[0].legend()
+    axes[0].legend(fontsize="small", framealpha=0.5)
     for axis, title in zip(axes[1:], ("sizes", "images in a call", "people"), strict=True):
         for name, row in result[title].items():
             axis.plot(list(row), [cell["p50"] for cell in row.values()], "o-", label=name)
