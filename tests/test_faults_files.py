@@ -84,13 +84,18 @@ def test_a_damaged_file_in_the_cache_is_refused(
     assert_clear(ended, "fetch")
 
 
+CHECK = ("--check-image",)
+
+
 @pytest.mark.parametrize(
     "command",
     [
         lambda picture: ["predict", picture, "--output", "out"],
-        lambda picture: [*("export", "yolo11n-pose", "--format", "onnx", "--check-image", picture)],
+        lambda picture: [*("export", "yolo11n-pose", "--format", "onnx"), *CHECK, picture],
+        lambda picture: [*("export", "yolo11n-pose", "--format", "torchscript"), *CHECK, picture],
+        lambda picture: [*("export", "yolo11n-pose", "--format", "torch-export"), *CHECK, picture],
     ],
-    ids=["predict", "export"],
+    ids=["predict", "export", "export-torchscript", "export-torch-export"],
 )
 def test_a_full_disk(
     tmp_path: Path, picture: Path, yolo11n_pose: Path, command: Callable[[str], list[str]]

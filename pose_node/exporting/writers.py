@@ -169,7 +169,10 @@ def _write_torchscript(
         script = torch.jit.trace(  # type: ignore[no-untyped-call]
             graph, _example(shape), check_trace=False
         )
-        torch.jit.save(script, str(path), _extra_files={METADATA_FILE: json.dumps(metadata)})
+        # torch's own writer of files ends the process when the disk is full.
+        content = io.BytesIO()
+        torch.jit.save(script, content, _extra_files={METADATA_FILE: json.dumps(metadata)})
+    path.write_bytes(content.getbuffer())
 
 
 def _open_torchscript(path: Path) -> Runner:
@@ -189,7 +192,9 @@ def _write_torch_export(
         sizes = {"images": {0: batch, 2: height, 3: width}}
     with _quiet(), torch.no_grad():
         program = torch.export.export(graph, (_example(shape),), dynamic_shapes=sizes)
-        torch.export.save(program, str(path), extra_files={METADATA_FILE: json.dumps(metadata)})
+        content = io.BytesIO()
+        torch.export.save(program, content, extra_files={METADATA_FILE: json.dumps(metadata)})
+    path.write_bytes(content.getbuffer())
 
 
 def _open_torch_export(path: Path) -> Runner:

@@ -84,8 +84,8 @@ def test_a_camera_that_dies_and_returns_with_another_size(
     play("--size", "96x64")
     assert robot.wait(lambda: bool(robot.poses) and bool(images))
     assert (robot.poses[0].image_width, robot.poses[0].image_height) == (96, 64)
-    # Within a second of its first image: answered is one of the first thirty. The very first may have
-    # reached the node alone, which knew the camera earlier than the test did.
+    # Within a second of its first image: answered is one of the first thirty. The very first may
+    # have reached the node alone, which knew the camera earlier than the test did.
     assert robot.wait(lambda: len(images) >= 30)
     assert stamp_of(robot.poses[0]) <= stamp_of(images[29])
     robot.wait_for(OK, "working")
