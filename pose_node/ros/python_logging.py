@@ -20,7 +20,7 @@ class Logger(Protocol):
 
 @contextlib.contextmanager
 def forwarded_to(logger: Logger) -> Iterator[None]:
-    """Forward what `pose_node` logs, from the level of information on, as long as the context lasts."""
+    """Forward what `pose_node` logs, from the level INFO on, as long as the context lasts."""
     package = logging.getLogger("pose_node")
     handler, level, passing = _Forward(logger), package.level, package.propagate
     package.addHandler(handler)
