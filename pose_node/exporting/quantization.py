@@ -159,6 +159,7 @@ def _mean_ranges() -> Any:
 def _import_packages() -> tuple[Any, Any]:
     # Otherwise NNCF reports its use to its makers over the network.
     os.environ.setdefault("NNCF_CI", "1")
+    loggers = logging.getLoggerClass()
     try:
         openvino, nncf = importlib.import_module("openvino"), importlib.import_module("nncf")
     except ImportError as error:
@@ -166,6 +167,8 @@ def _import_packages() -> tuple[Any, Any]:
             f"networks with 8 bits need OpenVINO and NNCF ({error}): "
             "`pip install 'pose-node[int8]'`"
         ) from error
+    finally:
+        logging.setLoggerClass(loggers)  # which NNCF replaces for the whole process
     nncf.set_log_level(logging.ERROR)
     return openvino, nncf
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,20 @@ def model(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """A small network with random weights, and a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return shared / "fixtures/ul_yolo11_tiny_pose.pt"
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What the package logs; other packages change how loggers pass on what they get."""
+    lines: list[str] = []
+    logger, handler = logging.getLogger("pose_node"), logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda record: lines.append(record.getMessage()))
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +78,7 @@ def test_the_same_people_as_torch(
     assert file.stat().st_mtime_ns == written, "it was exported again"
 
 
-def test_a_damaged_file_is_made_again(
-    model: Path, image: np.ndarray, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_file_is_made_again(model: Path, image: np.ndarray, logged: list[str]) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime missing: pip install onnxruntime")
     pytest.importorskip("onnx", reason="onnx missing: pip install onnx")
     file = exported_path(model, "onnxruntime")
@@ -73,19 +86,20 @@ def test_a_damaged_file_is_made_again(
     file.write_bytes(b"half of it")
     engine = PoseEngine.load(model, backend="onnxruntime", image_size=128)
     assert engine.backend == "onnxruntime"
-    assert f"{file} is made again" in caplog.text
+    assert any(f"{file} is made again" in line for line in logged)
     engine([image])
 
 
 def test_a_backend_that_fails(
-    model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    model: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str], tmp_path: Path
 ) -> None:
     """`auto` goes on with the next and says so; who asks for a backend by name gets the error."""
     (tmp_path / "cache").write_text("a file in the place of the folder")
     monkeypatch.setattr(backends, "candidates", lambda _: ("onnxruntime",))
     assert PoseEngine.load(model, backend="auto", image_size=128).backend == "torch"
-    assert "backend onnxruntime cannot run ul_yolo11_tiny_pose.pt: cannot write" in caplog.text
-    with pytest.raises(OutputError, match=r"cannot write .*exported: Not a directory"):
+    expected = "backend onnxruntime cannot run ul_yolo11_tiny_pose.pt: cannot write"
+    assert any(line.startswith(expected) for line in logged)
+    with pytest.raises(OutputError, match=r"cannot write .*exported: File exists"):
         PoseEngine.load(model, backend="onnxruntime", image_size=128)
 
 
@@ -151,12 +165,11 @@ def test_threads(model: Path) -> None:
         PoseEngine.load(model, threads=0)
 
 
-def test_a_first_export_is_announced(model: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_first_export_is_announced(model: Path, logged: list[str]) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime missing: pip install onnxruntime")
     pytest.importorskip("onnx", reason="onnx missing: pip install onnx")
-    with caplog.at_level(logging.INFO, "pose_node"):
-        PoseEngine.load(model, backend="onnxruntime", image_size=128)
-    assert "exporting ul_yolo11_tiny_pose.pt for onnxruntime, once" in caplog.text
+    PoseEngine.load(model, backend="onnxruntime", image_size=128)
+    assert any("exporting ul_yolo11_tiny_pose.pt for onnxruntime, once" in line for line in logged)
 
 
 def test_cache_that_anybody_may_write_to(model: Path, tmp_path: Path) -> None:
