@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,9 @@ from pose_node.ros.mailbox import Mailbox
 
 _MOST_DECODERS = 4
 """Threads that decode images; more cameras take turns."""
+
+_LONGEST_TURN = 1.0
+"""Seconds that a turn waits for images, and the end of the interpreter for a turn."""
 
 
 class Arrival(Protocol):
@@ -72,29 +76,51 @@ class Worker(Generic[ArrivalType]):
         self._most = most
         self._window = window
         self._cameras = cameras
-        self._work_done = thread.submit(self._work)
+        self._thread = thread
+        # Compressed images of several cameras are decoded at the same time.
+        self._decoders = ThreadPoolExecutor(min(cameras, _MOST_DECODERS), "decode")
+        self._ended = threading.Event()
+        self._thread.submit(self._turn)
 
     def stop(self) -> None:
         """Finish the images at hand and end the work; the thread stays."""
         self._mailbox.close()
-        self._work_done.result()
+        self._ended.wait()
+
+    def _turn(self) -> None:
+        try:
+            self._work()
+        finally:
+            if self._mailbox.closed or not self._ask_for_another():
+                self._decoders.shutdown()
+                self._ended.set()
+
+    def _ask_for_another(self) -> bool:
+        """One call that stayed in the thread would keep the interpreter from ending for ever.
+
+        At its end it waits for such threads, and tells only those who ask for more.
+        """
+        try:
+            self._thread.submit(self._turn)
+        except RuntimeError:
+            return False
+        return True
 
     def _work(self) -> None:
-        # Compressed images of several cameras are decoded at the same time.
-        with ThreadPoolExecutor(min(self._cameras, _MOST_DECODERS), "decode") as decoders:
-            while not self._mailbox.closed:
-                arrivals = self._mailbox.take(
-                    self._upkeep(), most=self._most, window=self._window(), cameras=self._cameras
-                )
-                turn = time.monotonic()
-                apply = decoders.map if len(arrivals) > 1 else map
-                decoded = [pair for pair in apply(self._decode, arrivals.values()) if pair]
-                if not decoded:
-                    continue
-                if not self._run(decoded, turn) and len(decoded) > 1:
-                    # One image may have spoilt the batch: the others shall not suffer.
-                    for pair in decoded:
-                        self._run([pair], turn)
+        wait = self._upkeep()
+        arrivals = self._mailbox.take(
+            _LONGEST_TURN if wait is None else min(wait, _LONGEST_TURN),
+            most=self._most,
+            window=self._window(),
+            cameras=self._cameras,
+        )
+        turn = time.monotonic()
+        apply = self._decoders.map if len(arrivals) > 1 else map
+        decoded = [pair for pair in apply(self._decode, arrivals.values()) if pair]
+        if decoded and not self._run(decoded, turn) and len(decoded) > 1:
+            # One image may have spoilt the batch: the others shall not suffer.
+            for pair in decoded:
+                self._run([pair], turn)
 
     def _decode(self, arrival: ArrivalType) -> tuple[ArrivalType, Frame] | None:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -181,6 +183,25 @@ def test_stop_finishes_the_image_at_hand_and_frees_the_thread(desk: Desk) -> Non
     assert desk.next_value() == 1
     assert desk.delivered.empty()
     assert desk.thread.submit(lambda: "free").result(timeout=SECONDS) == "free"
+
+
+def test_an_interpreter_ends_though_nobody_stopped_the_worker() -> None:
+    program = """if True:
+        from concurrent.futures import ThreadPoolExecutor
+        from pose_node.ros.mailbox import Mailbox
+        from pose_node.ros.worker import Worker
+
+        Worker(
+            Mailbox(),
+            lambda frames: [],
+            deliver=print,
+            refuse=print,
+            fail=print,
+            thread=ThreadPoolExecutor(1),
+        )
+    """
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_images_of_several_cameras_are_decoded_at_the_same_time(desk: Desk) -> None:
