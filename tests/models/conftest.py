@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+SECONDS = 60.0
+
 
 @dataclass
 class FileServer:
@@ -22,6 +24,8 @@ class FileServer:
         etag: the version mark; None sends none.
         length: whether the length is told.
         ranges: the Range header of each request, None where it had none.
+        asked: released at each request.
+        go_on: the content is sent when this is set.
     """
 
     content: bytes = b""
@@ -33,7 +37,12 @@ class FileServer:
     chunked: bool = False
     wrong_part: bool = False
     ranges: list[str | None] = field(default_factory=list)
+    asked: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    go_on: threading.Event = field(default_factory=threading.Event)
     port: int = 0
+
+    def __post_init__(self) -> None:
+        self.go_on.set()
 
     @property
     def url(self) -> str:
@@ -48,6 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
         files = self.files
         asked = self.headers.get("Range")
         files.ranges.append(asked)
+        files.asked.release()
         self.close_connection = True
         start = 0
         if asked is not None and self.headers.get("If-Range") == files.etag:
@@ -71,6 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif files.length:
             self.send_header("Content-Length", str(len(files.content) - start))
         self.end_headers()
+        files.go_on.wait(SECONDS)
         body = files.content[start : files.cut_after]
         self.wfile.write(b"%x\r\n%s\r\n" % (len(body), body) if files.chunked else body)
         if files.chunked and files.cut_after is None:
@@ -91,6 +102,7 @@ def file_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield files
+        files.go_on.set()
         server.shutdown()
         thread.join()
 

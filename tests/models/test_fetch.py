@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,9 +28,11 @@ from pose_node.models.fetch import (
     known_digest,
     resolve_model,
 )
+from tests.models.conftest import SECONDS
 
 WEIGHTS = b"weights" * 50_000
 DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
+CHECKED_BY_USER = "yolov8x-pose"  # the catalogue knows no digest of it
 
 
 @pytest.fixture
@@ -177,6 +181,40 @@ def test_two_at_once_download_once(server: Any) -> None:
         thread.join()
     assert paths == [cached_model_path("tiny")] * 2
     assert len(server.ranges) == 1
+
+
+def fetching(server: Any) -> subprocess.Popen[bytes]:
+    """The command, in a process of its own."""
+    arguments = [CHECKED_BY_USER, "--url", server.url, "--sha256", DIGEST]
+    return subprocess.Popen([sys.executable, "-m", "pose_node", "fetch", *arguments])
+
+
+def wait_for_lock(process: subprocess.Popen[bytes]) -> None:
+    """Until it holds the lock of the file, or waits for it. (Nobody can be told of that.)"""
+    lock = cached_model_path(CHECKED_BY_USER)
+    lock = lock.with_name(f".{lock.name}.lock")
+    end = time.monotonic() + SECONDS
+    while not any(file.resolve() == lock for file in Path(f"/proc/{process.pid}/fd").iterdir()):
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_two_processes_download_once(server: Any, killed: bool) -> None:
+    server.go_on.clear()
+    first = fetching(server)
+    assert server.asked.acquire(timeout=SECONDS)
+    second = fetching(server)
+    wait_for_lock(second)
+    assert len(server.ranges) == 1
+    if killed:
+        first.kill()
+    server.go_on.set()
+    assert first.wait(SECONDS) == (-signal.SIGKILL if killed else 0)
+    assert second.wait(SECONDS) == 0
+    assert len(server.ranges) == (2 if killed else 1)
+    assert cached_model_path(CHECKED_BY_USER).read_bytes() == WEIGHTS
 
 
 def test_another_address_can_be_given(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
