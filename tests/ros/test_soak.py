@@ -48,13 +48,21 @@ def test_what_is_steady_has_no_fault(soak: Any) -> None:
     assert soak.judge(samples(node_MB=0.9), 300.0, 1.0) == []
 
 
+def test_threads_that_end_and_start_again_with_the_video_are_no_fault(soak: Any) -> None:
+    hour = samples()
+    hour[45]["camera threads"] -= 1
+    assert soak.judge(hour, 300.0, 1.0) == []
+    hour[45]["node threads"] -= 1
+    assert soak.judge(hour, 300.0, 1.0) == ["threads of the node change: 19 to 20"]
+
+
 @pytest.mark.parametrize(
     ("growth", "fault"),
     [
         ({"node_MB": 1.5}, "node MB grows by 1.50 an hour"),
         ({"camera_MB": 3.0}, "camera MB grows by 3.00 an hour"),
         ({"node_threads": 60.0}, "threads of the node change"),
-        ({"camera_descriptors": 60.0}, "descriptors of the camera change"),
+        ({"camera_descriptors": 60.0}, "descriptors of the camera become more"),
         ({"refused": 60.0}, "images refused"),
         ({"published": -6000.0}, "images came and were neither"),
         ({"poses_per_second": -30.0}, "times without any poses"),
