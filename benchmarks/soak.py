@@ -5,8 +5,8 @@
 Ends with exit code 1 if, after the first minutes, memory grows faster than allowed, threads or file
 descriptors of the node change or those of the camera become more (it opens its video again and
 again, and for a moment the decoder's threads are fewer), images are lost or refused, or images are
-unaccounted for. (Images replaced by newer ones are the node's way to keep up with a fast camera, and
-only counted.)
+unaccounted for. (Images replaced by newer ones are the node's way to keep up with a fast camera,
+and only counted.)
 """
 
 from __future__ import annotations
