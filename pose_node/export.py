@@ -111,7 +111,10 @@ def export_network(
                 f"and {SCORE_TOLERANCE:.2g}"
             )
         report(2, 2)
-        for file in sorted(folder.iterdir()):  # OpenVINO's .bin goes before its .xml
+        files = sorted(folder.iterdir())  # OpenVINO's .bin goes before its .xml
+        if len(files) > 1:
+            path.unlink(missing_ok=True)  # an old .xml with a new .bin would be wrong
+        for file in files:
             os.replace(file, path.parent / file.name)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

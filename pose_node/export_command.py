@@ -191,6 +191,8 @@ def _quantize(exported: Path, output: Path, inputs: list[np.ndarray], scale: flo
 def _target(options: argparse.Namespace, source: Path) -> tuple[str, Path]:
     """Format and file that are meant."""
     form: str | None = "openvino" if options.int8 and not options.format else options.format
+    if options.int8 and options.batch > 1 and not options.dynamic:
+        options.parser.error("--int8 is for one image at once, or with --dynamic for any number")
     if options.int8 and form != "openvino":
         options.parser.error(f"--int8 is for --format openvino, got {form}")
     if form is None and options.output is not None:

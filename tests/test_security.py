@@ -205,6 +205,9 @@ assert len(engine([np.zeros((48, 64, 3), np.uint8)])) == 1
 def test_a_node_that_works_reaches_nothing(yolo11n_pose: Path) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 missing: rclpy cannot be imported")
     pytest.importorskip("pose_node.msg", reason="messages missing: build the package first")
+    from pose_node import PoseEngine
+
+    PoseEngine.load(yolo11n_pose, device="cpu", backend="auto")  # exported on first use
     before = audited("import rclpy, torch, cv2, numpy, scipy.optimize\nrclpy.init()")
     code = """
 import os, re, time

@@ -21,9 +21,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pose_node.errors import OutputError, PoseNodeError, SourceError
+from pose_node.errors import CheckpointError, OutputError, PoseNodeError, SourceError
 from pose_node.inference.letterbox import Letterbox
-from pose_node.inference.openvino_network import METADATA_SECTION
+from pose_node.inference.openvino_network import METADATA_SECTION, load_openvino
 from pose_node.models.preprocessing import Preprocessing
 
 FEWEST_IMAGES = 10
@@ -134,12 +134,15 @@ def quantize_openvino(
             for name, value in model.get_rt_info([METADATA_SECTION]).astype(dict).items():
                 small.set_rt_info(value.value, [METADATA_SECTION, name])
         folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-        openvino.save_model(small, folder / output.name, compress_to_fp16=False)
+        written = folder / output.name
+        openvino.save_model(small, written, compress_to_fp16=False)
+        load_openvino(written)  # which tries it out
+        output.unlink(missing_ok=True)  # an old .xml with a new .bin would be wrong
         for file in sorted(folder.iterdir()):  # the .bin goes before its .xml
             os.replace(file, output.parent / file.name)
     except OSError as error:
         raise OutputError(f"cannot write {output}: {error.strerror or error}") from error
-    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+    except (RuntimeError, ValueError, TypeError, KeyError, CheckpointError) as error:
         reason = " ".join(str(error).split())[:500]
         raise OutputError(f"cannot write {output} with 8 bits: {reason}") from error
     finally:

@@ -6,10 +6,16 @@ cache under the digest of the model, and are made again whenever model or packag
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import functools
 import hashlib
 import importlib.util
 import logging
+import os
 import platform
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -147,36 +153,94 @@ def exported_path(model: Path, backend: str, *, end_to_end: bool | None = None) 
         content = file_digest(model)
     except OSError as error:
         raise CheckpointError(f"cannot read {model}: {error.strerror}") from error
-    facts = f"{content} {__version__} {end_to_end}"
+    facts = f"{content} {__version__} {_code_digest()} {end_to_end}"
     digest = hashlib.sha256(facts.encode()).hexdigest()[:16]
     return cache_directory() / "exported" / f"{model.stem}-{digest}{_SUFFIXES[backend]}"
+
+
+@functools.cache
+def _code_digest() -> str:
+    """Of the modules that decide what is exported: they change more often than the version."""
+    package = Path(__file__).resolve().parents[1]
+    modules = [package / "export.py", *package.glob("models/*.py"), *package.glob("exporting/*.py")]
+    digest = hashlib.sha256()
+    for module in sorted(modules):
+        digest.update(module.read_bytes())
+    return digest.hexdigest()
 
 
 def _run_by(
     backend: str, model: Path, device: torch.device, end_to_end: bool | None, threads: int | None
 ) -> Network:
+    _check(backend, device)
     path = exported_path(model, backend, end_to_end=end_to_end)
     if (fault := cache_fault(path)) is not None:
         raise CheckpointError(f"no file for {backend} is read from the cache: {fault}")
-    if path.is_file():
-        try:
-            return load_exported(path, device=device, threads=threads)
-        except CheckpointError as error:  # damaged since it was written
-            _logger.warning("%s is made again: %s", path, error)
-    _export(model, backend, path, end_to_end)
+    if not _is_whole(path):
+        with _locked(path):
+            if not _is_whole(path):  # or another process has made it meanwhile
+                _export(model, backend, path, end_to_end)
     return load_exported(path, device=device, threads=threads)
+
+
+def _check(backend: str, device: torch.device) -> None:
+    """Raises DeviceError or PoseNodeError if a backend cannot run here."""
+    if backend == "openvino":
+        from pose_node.inference.openvino_network import check_openvino
+
+        check_openvino(device)
+    else:
+        from pose_node.inference.onnx_session import check_onnxruntime
+
+        check_onnxruntime(device)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is there and as it was written: a damaged one may well run, and be wrong."""
+    record = _record_of(path)
+    try:
+        whole = record.read_text() == _digests(path)
+    except (OSError, UnicodeDecodeError):
+        whole = False
+    if os.path.isfile(path) and not whole:  # Path's own may raise
+        _logger.warning("%s is made again: it is not as it was written", path)
+    return whole
+
+
+def _record_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _digests(path: Path) -> str:
+    """The SHA-256 of a file, and of the weights that OpenVINO has beside it; for sha256sum."""
+    files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
+    return "".join(f"{file_digest(file)}  {file.name}\n" for file in files)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Make the folder and hold a lock on the file's name; the system frees it if we die."""
+    try:
+        make_cache_folder(path)
+        lock = path.with_name(f".{path.name}.lock").open("wb")
+    except OSError as error:
+        raise OutputError(f"cannot write {path.parent}: {error.strerror}") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _export(model: Path, backend: str, path: Path, end_to_end: bool | None) -> None:
     from pose_node.export import export_network  # needs packages that few callers have
 
     _logger.info("exporting %s for %s, once: %s", model.name, backend, path)
-    try:
-        make_cache_folder(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path.parent}: {error.strerror}") from error
+    for left_over in path.parent.glob(f".{path.name}.*/"):  # of one who was killed meanwhile
+        shutil.rmtree(left_over, ignore_errors=True)
+    network = load_network(model, end_to_end=end_to_end)
+    if exported_path(model, backend, end_to_end=end_to_end) != path:
+        raise CheckpointError(f"{model} was changed while it was being read; load it again")
     export_network(
-        load_network(model, end_to_end=end_to_end),
+        network,
         path,
         check_image=_picture(),
         format_name=_FORMATS[backend],
@@ -185,6 +249,10 @@ def _export(model: Path, backend: str, path: Path, end_to_end: bool | None) -> N
         pixel_tolerance=PIXEL_TOLERANCE,
         name=model.stem,
     )
+    try:
+        _record_of(path).write_text(_digests(path))
+    except OSError as error:
+        raise OutputError(f"cannot write {_record_of(path)}: {error.strerror}") from error
 
 
 def _picture() -> np.ndarray:

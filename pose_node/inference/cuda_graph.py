@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
+from pose_node.inference.device_faults import find_device_fault
+
 WARM_UPS = 3
+
+_SETTINGS = threading.RLock()
+
+
+@contextmanager
+def precise_convolutions(*, benchmark: bool | None = None) -> Iterator[None]:
+    """Float32 convolutions on a GPU keep their precision in here.
+
+    By default torch lets them round to 10 bits of mantissa (TF32). That is a setting of the whole
+    process, so one thread at a time is in here.
+
+    Args:
+        benchmark: whether cuDNN tries which of its algorithms is the fastest; None as it is.
+    """
+    cudnn = torch.backends.cudnn
+    with (
+        _SETTINGS,
+        cudnn.flags(
+            enabled=cudnn.enabled,
+            benchmark=cudnn.benchmark if benchmark is None else benchmark,
+            deterministic=cudnn.deterministic,
+            allow_tf32=False,
+        ),
+    ):
+        yield
 
 
 class CudaGraphs:
@@ -39,16 +68,10 @@ class CudaGraphs:
         """
         if self.why_not is not None:
             return function
-        cudnn = torch.backends.cudnn
         try:
             graph = torch.cuda.CUDAGraph()
             # One shape for long: it pays to try which of cuDNN's algorithms is the fastest.
-            with cudnn.flags(
-                enabled=cudnn.enabled,
-                benchmark=True,
-                deterministic=cudnn.deterministic,
-                allow_tf32=False,
-            ):
+            with precise_convolutions(benchmark=True):
                 with torch.cuda.stream(self.stream):
                     for _ in range(WARM_UPS):
                         function()
@@ -62,7 +85,8 @@ class CudaGraphs:
                     function()
         except RuntimeError as error:
             reason = f"torch {torch.__version__} cannot record the network: {error}"
-            if not isinstance(error, torch.cuda.OutOfMemoryError):  # smaller batches may still fit
+            fault = find_device_fault(error)
+            if not (fault and fault.out_of_memory):  # smaller batches may still fit
                 self.why_not = reason
             warnings.warn(
                 f"No CUDA graph, images will take longer: {reason}",

@@ -152,6 +152,11 @@ class DeviceEngine:
                 program.done.record()
         return Started(program, order, tuple(place.box for place in key), max_people)
 
+    def end_warm_up(self) -> None:
+        """What was recorded until now makes room for others first, unless it is used again."""
+        for program in self._programs.values():
+            program.last_used = self._calls - LONG_UNUSED
+
     def wait(self, started: Started) -> None:
         """Wait until the device has done all that `start` set it to."""
         if started.program.done is not None:
@@ -203,7 +208,10 @@ class DeviceEngine:
             self._seen[key] += 1
             if self._graphs and self._seen[key] >= REPETITIONS and self._make_room():
                 program.run = self._graphs.record(program.pipeline)
-                self._programs[key] = program
+                if program.run is program.pipeline and self._graphs.why_not is None:
+                    self._seen[key] -= LONG_UNUSED  # there may be memory for it later
+                else:
+                    self._programs[key] = program
         program.last_used = self._calls
         return program
 

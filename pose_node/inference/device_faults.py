@@ -11,14 +11,14 @@ import re
 import sys
 from typing import NamedTuple
 
-from pose_node.errors import PoseNodeError
+from pose_node.errors import CheckpointError, PoseNodeError
 from pose_node.process_settings import release_memory
 
 _MEMORY_CLASSES = {"OutOfMemoryError", "MemoryError"}
 _DEVICE_CLASSES = {"AcceleratorError"}
 _MEMORY = re.compile(
     r"out of memory|OutOfMemory|STATUS_ALLOC_FAILED|insufficient memory|not enough memory"
-    r"|(can't|cannot|could not|failed to) allocate (memory|\d+ bytes)",
+    r"|bad_alloc|(can't|cannot|could not|failed to) allocate (memory|\d+ bytes)",
     re.IGNORECASE,
 )
 _DEVICE = re.compile(
@@ -43,6 +43,8 @@ class DeviceFault(NamedTuple):
 
 def find_device_fault(error: BaseException) -> DeviceFault | None:
     """The fault of the device that an error tells of; None if it tells of something else."""
+    if isinstance(error, CheckpointError) and error.__cause__ is not None:
+        return find_device_fault(error.__cause__)  # what an exported network's program said
     if isinstance(error, PoseNodeError):
         return None
     text = str(error).strip()

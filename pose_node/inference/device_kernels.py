@@ -34,19 +34,24 @@ def choose_kernels(device: torch.device) -> tuple[ModuleType | None, str | None]
 
 def find_difference(kernels: ModuleType, device: torch.device) -> str | None:
     """Compare the kernels with torch's operators on a small case: what differs, None if nothing."""
-    if not torch.equal(_letterboxed(None, device), _letterboxed(kernels, device)):
-        return "letterboxing"
+    for dtype in (torch.float32, torch.float16):  # each is compiled for itself
+        for swap in (False, True):
+            expected = _letterboxed(None, device, dtype, swap)
+            if not torch.equal(expected, _letterboxed(kernels, device, dtype, swap)):
+                return "letterboxing"
     if not torch.equal(_suppressed(None, device), _suppressed(kernels, device)):
         return "suppression"
     return None
 
 
-def _letterboxed(kernels: ModuleType | None, device: torch.device) -> torch.Tensor:
+def _letterboxed(
+    kernels: ModuleType | None, device: torch.device, dtype: torch.dtype, swap: bool
+) -> torch.Tensor:
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, 90, 101, 3), dtype=torch.uint8, generator=random)
     box = Letterbox.fit(90, 101, image_size=64, stride=32)
-    canvas = grey_canvas(2, box, dtype=torch.float32, scale=1 / 255, device=device)
-    letterbox = DeviceLetterbox(box, swap=True, scale=1 / 255, device=device, kernels=kernels)
+    canvas = grey_canvas(2, box, dtype=dtype, scale=1 / 255, device=device)
+    letterbox = DeviceLetterbox(box, swap=swap, scale=1 / 255, device=device, kernels=kernels)
     letterbox.draw(images.to(device), canvas)
     return canvas
 

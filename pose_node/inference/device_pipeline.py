@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pose_node.inference.cuda_graph import precise_convolutions
 from pose_node.inference.device_letterbox import DeviceLetterbox, grey_canvas
 from pose_node.inference.device_suppression import (
     Candidates,
@@ -91,13 +92,7 @@ def decode_precisely(network: Network, batch: Tensor) -> Tensor:
         network: of torch.
         batch: (B, 3, H, W) float32 or float16.
     """
-    cudnn = torch.backends.cudnn
-    with cudnn.flags(
-        enabled=cudnn.enabled,
-        benchmark=cudnn.benchmark,
-        deterministic=cudnn.deterministic,
-        allow_tf32=False,  # by default, float32 convolutions are rounded to 10 bits of mantissa
-    ):
+    with precise_convolutions():
         raw = network(batch)
     if batch.dtype == torch.float16:  # which cannot tell neighbouring pixels apart beyond 1024
         raw = [type(maps)(*(part.float() for part in maps)) for maps in raw]

@@ -58,8 +58,14 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
-def describe_device(device: torch.device) -> str:
-    """The device in words, for people: the GPU's name, or the CPU with its threads."""
+def describe_device(device: torch.device, threads: int | None = None) -> str:
+    """The device in words, for people: the GPU's name, or the CPU with its threads.
+
+    Args:
+        device: the device.
+        threads: of the program that runs the network on a CPU; None for those of torch.
+    """
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    return f"CPU, {torch.get_num_threads()} threads"
+    threads = threads or torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"

@@ -101,8 +101,10 @@ class PoseEngine:
         # On a GPU, a network of torch runs in one go with all that comes before and after it.
         whole = self._device.type == "cuda" and isinstance(network, torch.nn.Module)
         self._on_device = DeviceEngine(network, device=self._device, half=half) if whole else None
-        # A GPU is fastest with all images at once, a CPU with one after the other.
-        self._batches = self._device.type != "cpu"
+        # A GPU is fastest with all images at once, a CPU with one after the other, unless the file
+        # of an exported network wants several.
+        wanted = network.batch if isinstance(network, ExportedNetwork) else None
+        self._batches = self._device.type != "cpu" or (wanted or 1) > 1
 
     @classmethod
     def load(
@@ -205,7 +207,8 @@ class PoseEngine:
     @property
     def device_description(self) -> str:
         """The device in words, for people."""
-        return describe_device(self._device)
+        own = self.network.threads if isinstance(self.network, ExportedNetwork) else None
+        return describe_device(self._device, own)
 
     @property
     def num_keypoints(self) -> int:
@@ -248,13 +251,19 @@ class PoseEngine:
 
         Args:
             sizes: width and height of the images to come, in pixels; those of most cameras.
-            batch: most images of a call. A GPU is prepared for as many of one size, and for fewer.
+            batch: most images of a call. A GPU is prepared for as many of one size, and for fewer,
+                in both orders of channels.
         """
+        # On a GPU the order of channels is part of what is recorded; elsewhere it costs nothing.
+        orders: tuple[ChannelOrder, ...] = ("bgr", "rgb") if self._on_device else ("bgr",)
         for width, height in sizes:
             image = np.full((height, width, 3), 114, np.uint8)
             for count in range(batch if self._batches else 1, 0, -1):  # most memory first
-                for _ in range(2 * REPETITIONS):  # until the graph is recorded and optimised
-                    self([image] * count)
+                for order in orders:
+                    for _ in range(2 * REPETITIONS):  # until the graph is recorded and optimised
+                        self([image] * count, channel_order=order)
+        if self._on_device is not None:
+            self._on_device.end_warm_up()
 
     def __call__(
         self,
@@ -366,7 +375,7 @@ class PoseEngine:
         orders: Sequence[ChannelOrder],
         groups: Sequence[Sequence[tuple[int, Letterbox]]],
     ) -> list[Poses]:
-        """All batches: while the device works on one, the next is brought to it."""
+        """All batches: while the device works on one, the next is copied to pinned memory."""
         times = [time.perf_counter()]
         batches = []
         for group in groups:

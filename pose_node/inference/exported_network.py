@@ -17,6 +17,7 @@ from pose_node.inference.onnx_decoding import Anchors, make_format
 from pose_node.inference.onnx_layouts import check_layout_name, detect_layout
 from pose_node.inference.onnx_metadata import FileFacts, read_metadata
 from pose_node.models.preprocessing import Preprocessing
+from pose_node.process_settings import available_processors
 
 MAX_SIDE = 8192
 """Pixels; a file that wants more is damaged, or means to exhaust the memory."""
@@ -73,6 +74,7 @@ class ExportedNetwork(ABC):
         layout: of its outputs, see `pose_node.inference.onnx_layouts`; None finds out.
         num_keypoints: where neither metadata nor shapes tell.
         anchors: of raw anchor maps, (levels, anchors, 2) in pixels; None takes the published ones.
+        threads: that run it on a CPU; None for as many as there are processors.
 
     Attributes:
         layout: name of the layout of its outputs.
@@ -82,6 +84,7 @@ class ExportedNetwork(ABC):
         preprocessing: how it wants its images.
         end_to_end: whether its rows need no suppression of duplicates.
         input_size: height and width that every input must have; None for any.
+        threads: that run it on a CPU.
 
     Raises:
         CheckpointError: it cannot run, gives numbers that are not finite, or its layout is unknown,
@@ -97,8 +100,10 @@ class ExportedNetwork(ABC):
         layout: str | None = None,
         num_keypoints: int | None = None,
         anchors: Anchors | None = None,
+        threads: int | None = None,
     ) -> None:
         self.path = path
+        self.threads = threads or available_processors()
         self.input_size = input_facts.size
         self._input = input_facts
         try:
@@ -123,6 +128,11 @@ class ExportedNetwork(ABC):
             raise CheckpointError(f"cannot use {path}: {error}") from error
         names = facts.class_names
         self.class_names = names if len(names) == self.num_classes else ()
+
+    @property
+    def batch(self) -> int | None:
+        """Images that the file takes at once; None for any number."""
+        return self._input.batch
 
     @property
     def layout(self) -> str:
@@ -340,10 +350,15 @@ def check_input(
             f"cannot use {path}: expected height and width of its input both fixed or both free, "
             f"got {list(shape)!s:.200}"
         )
-    if max(height or 0, width or 0) > MAX_SIDE or (batch or 0) > MAX_BATCH:
+    pixels = (batch or 1) * (height or 1) * (width or 1)
+    if (
+        max(height or 0, width or 0) > MAX_SIDE
+        or (batch or 0) > MAX_BATCH
+        or pixels > MAX_SIDE * MAX_SIDE
+    ):
         raise CheckpointError(
-            f"cannot use {path}: expected an input of at most {MAX_BATCH} images of {MAX_SIDE} x "
-            f"{MAX_SIDE}, got {list(shape)!s:.200}"
+            f"cannot use {path}: expected an input of at most {MAX_BATCH} images, {MAX_SIDE} "
+            f"pixels a side and {MAX_SIDE * MAX_SIDE} in all, got {list(shape)!s:.200}"
         )
     size = (height, width) if height is not None and width is not None else None
     return InputFacts(batch, size, np.dtype(dtype))

@@ -1,4 +1,4 @@
-"""Brings raw images to the device: through pinned memory, while the device works on."""
+"""Brings raw images to the device: through pinned memory, which is filled while it works."""
 
 from __future__ import annotations
 

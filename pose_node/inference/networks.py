@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -128,6 +129,8 @@ def load_exported(
         CheckpointError: the file cannot be read, or its layout is not known.
         PoseNodeError: the package is missing.
     """
+    if torch.device(device).type == "cpu":
+        _limit_threads(threads)  # what surrounds the network runs by torch
     if path.suffix == ".xml":
         from pose_node.inference.openvino_network import load_openvino
 
@@ -138,9 +141,25 @@ def load_exported(
 
 
 def _limit_threads(threads: int | None) -> None:
-    wanted = threads or min(torch.get_num_threads(), available_processors())
-    if wanted != torch.get_num_threads():
+    """Set torch's threads; with None, take back what was set here, not what others set."""
+    now = torch.get_num_threads()
+    if _threads.ours != now:
+        _threads.before = now
+    wanted = threads or min(_threads.before, available_processors())
+    if wanted != now:
         torch.set_num_threads(wanted)
+        _threads.ours = wanted
+
+
+@dataclass
+class _Threads:
+    """Of torch, for the whole process: set here last, and what there was before."""
+
+    ours: int | None = None
+    before: int = 0
+
+
+_threads = _Threads()
 
 
 def _load_torch(

@@ -71,6 +71,7 @@ class OnnxNetwork(ExportedNetwork):
             layout=layout,
             num_keypoints=num_keypoints,
             anchors=anchors,
+            threads=session.threads,
         )
 
     def _run(self, images: np.ndarray, outputs: Sequence[str] | None) -> dict[str, np.ndarray]:

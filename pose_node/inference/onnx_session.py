@@ -27,6 +27,7 @@ class OnnxSession:
     Attributes:
         inputs: shape and type of each input by name, as ONNX Runtime states them.
         metadata: the file's own.
+        threads: on the CPU.
 
     Raises:
         CheckpointError: the file is missing, damaged or hostile.
@@ -44,7 +45,7 @@ class OnnxSession:
         self._errors = _errors_of(runtime)
         options = runtime.SessionOptions()
         options.log_severity_level = _ONLY_FATAL
-        options.intra_op_num_threads = threads or available_processors()
+        self.threads = options.intra_op_num_threads = threads or available_processors()
         options.inter_op_num_threads = 1
         # Threads wait busily within a run, which is faster, but not after it: that would take the
         # processor from the camera and everybody else.
@@ -91,6 +92,11 @@ class OnnxSession:
         if not all(isinstance(value, np.ndarray) for value in values):
             raise CheckpointError(f"cannot use {self.path}: expected tensors, got other outputs")
         return dict(zip(names, values, strict=True))
+
+
+def check_onnxruntime(device: torch.device | str) -> None:
+    """Raises DeviceError or PoseNodeError if ONNX Runtime is not there or not for this device."""
+    _providers(_import_runtime(), torch.device(device))
 
 
 def _import_runtime() -> Any:

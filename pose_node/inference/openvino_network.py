@@ -49,11 +49,17 @@ def load_openvino(
         DeviceError: the device is another one.
         PoseNodeError: OpenVINO is not installed.
     """
-    if torch.device(device).type != "cpu":
-        raise DeviceError(f"device '{device}' cannot be used for OpenVINO files; choose 'cpu'")
+    check_openvino(device)
     return OpenVinoNetwork(
         Path(path), layout=layout, num_keypoints=num_keypoints, anchors=anchors, threads=threads
     )
+
+
+def check_openvino(device: torch.device | str) -> None:
+    """Raises DeviceError or PoseNodeError if OpenVINO is not there or not for this device."""
+    if torch.device(device).type != "cpu":
+        raise DeviceError(f"device '{device}' cannot be used for OpenVINO files; choose 'cpu'")
+    _import_openvino()
 
 
 class OpenVinoNetwork(ExportedNetwork):
@@ -100,6 +106,7 @@ class OpenVinoNetwork(ExportedNetwork):
             layout=layout,
             num_keypoints=num_keypoints,
             anchors=anchors,
+            threads=threads,
         )
 
     def _run(self, images: np.ndarray, outputs: Sequence[str] | None) -> dict[str, np.ndarray]:
@@ -123,7 +130,7 @@ class OpenVinoNetwork(ExportedNetwork):
         try:
             program = self._program(shape, scale)
             results = program.infer([values], share_inputs=True)
-        except (RuntimeError, ValueError, TypeError) as error:
+        except (RuntimeError, ValueError, TypeError, MemoryError) as error:
             raise CheckpointError(
                 f"cannot run {self.path} on an input of {shape}: {_last_line(error)}"
             ) from error
@@ -137,7 +144,9 @@ class OpenVinoNetwork(ExportedNetwork):
             return own
         key = (shape, scale)
         self._seen[key] += 1
-        if self._seen[key] == _REPETITIONS and len(self._programs) < MAX_PROGRAMS:
+        fixed = self.input_size is not None and self.batch is not None  # one program is for all
+        often = self._seen[key] == _REPETITIONS and not fixed
+        if often and len(self._programs) < MAX_PROGRAMS:
             self._programs[key] = self._compile(shape, scale)
             return self._programs[key]
         if scale not in self._general:

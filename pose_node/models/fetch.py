@@ -222,9 +222,12 @@ def cache_fault(path: Path) -> str | None:
     """
     user = os.getuid()
     for folder in (path.parent.parent, path.parent):
-        if not folder.exists():
+        try:
+            status = folder.stat()
+        except (FileNotFoundError, NotADirectoryError):  # making it will tell
             continue
-        status = folder.stat()
+        except OSError as error:
+            return f"cannot look into {folder}: {error.strerror}; set XDG_CACHE_HOME to another"
         if status.st_mode & stat.S_IWOTH:
             return f"anybody may write to {folder}; run `chmod o-w {folder}`, then fetch again"
         if user != 0 and status.st_uid not in (user, 0):

@@ -26,6 +26,9 @@ from pose_node.poses import Poses
 JPEG_FORMAT = "bgr8; jpeg compressed bgr8"
 """What a sensor_msgs/CompressedImage says of a JPEG that was a bgr8 image."""
 
+LONGEST_FRAME_ID = 256
+"""Characters; names of frames are some ten."""
+
 _ENCAPSULATION_BYTES = 4
 # Version 2 of plain CDR differs in the alignment of fields of eight bytes. Other formats
 # are refused, not left to rclpy: that of Kilted can be crashed by four bytes of them.
@@ -240,7 +243,13 @@ class _Reader:
     def header(self) -> HeaderFields:
         start = self._take(8, "header.stamp", alignment=4)
         sec, nanosec = self._stamp.unpack_from(self._data, start)
-        return HeaderFields(sec, nanosec, self.string("header.frame_id"))
+        frame_id = self.string("header.frame_id")
+        if len(frame_id) > LONGEST_FRAME_ID:  # it goes into every message that answers this one
+            raise self._malformed(
+                f"header.frame_id of {len(frame_id)} characters, expected at most "
+                f"{LONGEST_FRAME_ID}"
+            )
+        return HeaderFields(sec, nanosec, frame_id)
 
     def uint8(self, name: str) -> int:
         return self._data[self._take(1, name)]

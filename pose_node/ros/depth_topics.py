@@ -38,6 +38,7 @@ __all__ = ["DepthOptions", "DepthTopics", "check_target_frame"]
 COMPRESSED_DEPTH = "compressedDepth"
 
 _BUFFERED = 30  # images: a second of a usual camera, longer than any image is worked on
+_BUFFERED_BYTES = 128 << 20  # half a second of 1920x1080 in float32
 _WARN_SECONDS = 10.0
 _BODY_UP = (0.0, 0.0, 1.0)  # REP-103, in every frame but those of cameras
 
@@ -76,9 +77,11 @@ class DepthTopics:
         self.topic = f"{depth}/{COMPRESSED_DEPTH}" if self._compressed else depth
         self.camera_info_topic = _camera_info_topic(node, self._prefix)
         self._subscriptions: list[Subscription[Any]] = []
-        self._buffer: StampBuffer[RawImage | CompressedDepth] = StampBuffer(_BUFFERED)
+        self._buffer: StampBuffer[RawImage | CompressedDepth]
+        self._buffer = StampBuffer(_BUFFERED, _BUFFERED_BYTES)
         self._max_pixels: Callable[[], int] = lambda: 0
         self._info: CameraInfo | None = None
+        self._info_refused = ""
         self._calibrated: tuple[CameraInfo, bool, CameraModel] | None = None
         self._target = TargetFrame(node, target_frame) if target_frame else None
         self._markers = PersonMarkers()
@@ -96,7 +99,7 @@ class DepthTopics:
             max_pixels: gives the limit that holds for a depth image.
         """
         self._max_pixels = max_pixels
-        self._buffer = StampBuffer(_BUFFERED)
+        self._buffer = StampBuffer(_BUFFERED, _BUFFERED_BYTES)
         self._info = None
         kind = CompressedImage if self._compressed else Image
         self._subscriptions = [
@@ -222,12 +225,13 @@ class DepthTopics:
             self.statistics.refused(str(error))
             self._complain(error)
             return
-        self._buffer.put(messages.to_stamp_ns(header), image)
+        self._buffer.put(messages.to_stamp_ns(header), image, len(data))
 
     def _on_camera_info(self, data: bytes) -> None:
         try:
             self._info = messages.read_camera_info(data)
         except ImageError as error:
+            self._info_refused = f": the last one was refused, {error}"
             self._complain(error)
 
     def _find(
@@ -259,8 +263,11 @@ class DepthTopics:
         info = self._info
         if info is None:
             raise CalibrationError(
-                f"no CameraInfo has come on {self.camera_info_topic}: remap "
-                f"{self._prefix}camera_info to that of the colour camera"
+                f"no CameraInfo has come on {self.camera_info_topic}"
+                + (
+                    self._info_refused
+                    or f": remap {self._prefix}camera_info to that of the colour camera"
+                )
             )
         if self._calibrated is not None:
             known, was_rectified, camera = self._calibrated

@@ -16,6 +16,7 @@ OLD_MS = 1000.0  # an image older than this says nothing about where people are
 AHEAD_MS = -100.0  # further ahead than clocks that are synchronised ever are
 SLOW_SHARE = 0.5  # of the images that arrive, replaced before their turn
 LOST_SHARE = 0.1  # of the images that were sent
+HANGING = 10.0  # seconds without an answer that no device needs
 
 
 class Level(IntEnum):
@@ -74,7 +75,7 @@ class NodeReport:
     """The state of the node at one moment.
 
     Attributes:
-        state: of the lifecycle: "unconfigured", "inactive" or "active".
+        state: of the lifecycle: "unconfigured", "inactive", "active" or "finalized".
         enabled: whether images are processed (service ~/enable).
         model, device, device_description, backend: what is really used; empty when not configured.
         half: whether it computes in float16.
@@ -165,6 +166,10 @@ def judge_depth(report: DepthReport, topic: str, *, working: bool) -> Verdict:
     if report.rate_in == 0:
         message = f"no depth images any more: see what publishes {topic}"
         return Verdict(Level.STALE, Condition.NO_DEPTH, message)
+    if report.rate_refused:
+        some = "all" if report.rate_refused >= report.rate_in else "some"
+        message = f"{some} depth images are refused, last: {report.last_refusal}"
+        return Verdict(Level.WARN, Condition.WITHOUT_DEPTH, message)
     if report.rate_missed:
         message = f"{report.missed} images without depth, last: {report.last_error}"
         return Verdict(Level.WARN, Condition.WITHOUT_DEPTH, message)
@@ -179,6 +184,13 @@ def _refused(report: CameraReport) -> Verdict | None:
     if report.rate_refused:
         message = f"{total} refused, last: {report.last_error}"
         return Verdict(Level.WARN, Condition.REFUSED, message)
+    if report.waiting > HANGING:
+        return Verdict(
+            Level.ERROR,
+            Condition.UNANSWERED,
+            f"no image was answered for {report.waiting:.0f} s: see the status of the node; if "
+            "that is well, its device hangs: see `dmesg`, and start the node anew",
+        )
     # Of a slow camera the answer before may have left the window when the next image comes.
     telling = report.rate_in > (0.15 if report.published else 0)
     if telling and not report.rate_out:

@@ -7,6 +7,7 @@ deactivating stops, cleaning up frees the network. It walks to active by itself 
 from __future__ import annotations
 
 import math
+import threading
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,9 @@ from pose_node.ros.worker import Worker
 if TYPE_CHECKING:
     from pose_node.inference.engine import PoseEngine
 
+STOP_SECONDS = 10.0
+"""For which the images being worked on may take to be finished; a device that hangs never ends."""
+
 
 class PoseNode(LifecycleNode):
     """Finds the people in the images of one or several cameras.
@@ -56,6 +60,7 @@ class PoseNode(LifecycleNode):
     Attributes:
         parameters: as they are now.
         fails_for_now: the last attempt to configure failed for the device, and may succeed later.
+        hangs: a thread is held by the device, so that this process cannot end cleanly.
     """
 
     def __init__(self, load: LoadPipeline = load_pipeline, **arguments: Any) -> None:
@@ -71,6 +76,9 @@ class PoseNode(LifecycleNode):
         self._device_warning = ""
         self._configure_error = ""
         self.fails_for_now = False
+        self.hangs = self._thread_hangs = False
+        self._finalized = False
+        self._applying = threading.Lock()
         self._built_from: dict[str, Any] = {}
         # Owns the device: it loads the network, too. torch keeps a pool of threads for every thread
         # that ever computed, and with more of them than processors each operator takes longer.
@@ -135,7 +143,7 @@ class PoseNode(LifecycleNode):
         return True
 
     def _load_network(self) -> PoseEngine:
-        self._device_thread = ThreadPoolExecutor(1, "pose worker")
+        self._device_thread, self._thread_hangs = ThreadPoolExecutor(1, "pose worker"), False
         self._device = self._device_thread.submit(
             lambda: RecoveringPipeline(
                 lambda: self._load(self.parameters),
@@ -149,7 +157,8 @@ class PoseNode(LifecycleNode):
 
     def _adopt(self, pipeline: PosePipeline) -> None:
         """In the worker's thread: a new pipeline is in use."""
-        apply_parameters(pipeline, self.parameters)
+        with self._applying:  # else values of before may come last
+            apply_parameters(pipeline, self.parameters)
         self._device_warning = why_on_cpu(pipeline, self.parameters, self.get_logger())
 
     def _check_packages(self) -> None:
@@ -180,6 +189,8 @@ class PoseNode(LifecycleNode):
             window=lambda: self.parameters.batch_window,
             cameras=len(self.parameters.cameras),
         )
+        for camera in self._topics.cameras.values():
+            camera.statistics.nothing_awaited()
         self._topics.subscribe(
             self._on_image,
             lambda: self.parameters.max_image_pixels,
@@ -193,7 +204,8 @@ class PoseNode(LifecycleNode):
     @with_reason
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop to listen and to work; the images being worked on are finished."""
-        self._stop()
+        if not self._stop():
+            return TransitionCallbackReturn.ERROR
         return super().on_deactivate(state)
 
     @with_reason
@@ -206,6 +218,7 @@ class PoseNode(LifecycleNode):
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free everything."""
         self._free()
+        self._finalized = True
         return super().on_shutdown(state)
 
     @with_reason
@@ -219,24 +232,31 @@ class PoseNode(LifecycleNode):
         self._free()
         super().destroy_node()
 
-    def _stop(self) -> None:
+    def _stop(self) -> bool:
+        """Stop to listen and to work. Returns whether that could be done."""
         self._active = False
         self._start_up_timer.cancel()
         self._topics.unsubscribe()
         worker, self._worker, self._mailbox = self._worker, None, None
-        if worker is not None:
-            worker.stop()
+        stopped = worker is None or worker.stop(STOP_SECONDS)
+        if not stopped:
+            self.hangs = self._thread_hangs = True
+            self.get_logger().fatal(
+                f"the device has not finished an image for {STOP_SECONDS:g} s and holds a thread "
+                "that cannot be ended: see `dmesg`, and start the node anew"
+            )
         self._topics.clear()
-        if self._device is not None:
+        if self._device is not None and stopped:
             self._device.forget()
             self._first_id = self._device.next_id  # ids are not used again, whatever happens
+        return stopped
 
     def _free(self) -> None:
         self._stop()
         self._topics.destroy()
         self._device = None
         if self._device_thread is not None:
-            self._device_thread.shutdown()
+            self._device_thread.shutdown(wait=not self._thread_hangs)
             release_memory()
         self._device_thread = None
         self._device_warning = ""
@@ -247,6 +267,7 @@ class PoseNode(LifecycleNode):
         """In the executor's thread: check and store, nothing else."""
         camera.statistics.received(self._age_ms(arrived), messages.to_stamp_ns(arrived.header))
         if not self._enabled or self._mailbox is None:
+            camera.statistics.nothing_awaited()
             return
         try:
             check(arrived.image, max_pixels=arrived.max_pixels)
@@ -323,7 +344,8 @@ class PoseNode(LifecycleNode):
             self._diagnostics_timer.reset()  # else the old period ends first
         pipeline = None if self._device is None else self._device.pipeline
         if pipeline is not None:
-            apply_parameters(pipeline, self.parameters)
+            with self._applying:
+                apply_parameters(pipeline, self.parameters)
 
     def _check_start_up(self) -> None:
         """Once, some seconds after activation: say why no images come."""
@@ -353,7 +375,9 @@ class PoseNode(LifecycleNode):
 
     @property
     def state_name(self) -> str:
-        """Of the lifecycle: "unconfigured", "inactive" or "active"."""
+        """Of the lifecycle: "unconfigured", "inactive", "active" or "finalized"."""
+        if self._finalized:
+            return "finalized"
         if self._active:
             return "active"
         return "inactive" if self._device is not None else "unconfigured"

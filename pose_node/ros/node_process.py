@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -41,9 +42,13 @@ def main(args: Sequence[str] | None = None, load: LoadPipeline = load_pipeline) 
         with forwarded_to(node.get_logger()):
             return _spin(node, signalled)
     finally:
+        hangs = False
         if node is not None:
             node.destroy_node()
+            hangs = node.hangs
         rclpy.try_shutdown()
+        if hangs:  # a clean end would wait for a thread that never ends
+            os._exit(1)
 
 
 def _spin(node: PoseNode, signalled: Sequence[int]) -> int:

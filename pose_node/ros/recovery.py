@@ -159,6 +159,7 @@ class RecoveringPipeline:
         except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt may succeed
             fault = find_device_fault(error)
             reason = fault.reason if fault else str(error) or type(error).__name__
+            self.pipeline = None  # also where only adopting it failed
         else:
             self._logger.info("the device works again")
             return None

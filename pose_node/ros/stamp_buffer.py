@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -18,20 +19,35 @@ class StampBuffer(Generic[ItemType]):
 
     Args:
         size: more than that are forgotten, the oldest first.
+        bytes_limit: so are those that take more memory together; the newest always stays.
     """
 
-    def __init__(self, size: int) -> None:
-        self._items: deque[tuple[int, ItemType]] = deque(maxlen=size)
+    def __init__(self, size: int, bytes_limit: float = math.inf) -> None:
+        self._items: deque[tuple[int, ItemType]] = deque()
+        self._sizes: deque[int] = deque()
+        self._size, self._bytes_limit = size, bytes_limit
         self._changed = threading.Condition()
         self._arrived = -_DEAD_S
         self._closed = False
 
-    def put(self, stamp_ns: int, item: ItemType) -> None:
-        """Add an item. One that is much older than the one before says that time began anew."""
+    def put(self, stamp_ns: int, item: ItemType, num_bytes: int = 0) -> None:
+        """Add an item. One that is much older than the one before says that time began anew.
+
+        Args:
+            stamp_ns: its moment, nanoseconds.
+            item: it.
+            num_bytes: the memory that it takes.
+        """
         with self._changed:
             if self._items and stamp_ns < self._items[-1][0] - _JUMP_NS:
                 self._items.clear()
+                self._sizes.clear()
             self._items.append((stamp_ns, item))
+            self._sizes.append(num_bytes)
+            while len(self._items) > self._size or (
+                len(self._items) > 1 and sum(self._sizes) > self._bytes_limit
+            ):
+                self._forget_oldest()
             self._arrived = time.monotonic()
             self._changed.notify_all()
 
@@ -55,7 +71,7 @@ class StampBuffer(Generic[ItemType]):
                 )
                 if found is not None and abs(found[0] - stamp_ns) <= slop_ns:
                     while self._items[0][0] < found[0]:
-                        self._items.popleft()
+                        self._forget_oldest()
                     return found[1]
                 now = time.monotonic()
                 too_late = any(stamp > stamp_ns + slop_ns for stamp, _ in self._items)
@@ -69,6 +85,10 @@ class StampBuffer(Generic[ItemType]):
         with self._changed:
             offsets = [stamp - stamp_ns for stamp, _ in self._items]
         return min(offsets, key=abs, default=None)
+
+    def _forget_oldest(self) -> None:
+        self._items.popleft()
+        self._sizes.popleft()
 
     def close(self) -> None:
         """Wake who waits, and let nobody wait any more."""

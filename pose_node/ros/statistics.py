@@ -32,6 +32,7 @@ class CameraReport:
         age: stamp to publication, milliseconds, p50 and p95; None without answers.
         arrival: stamp to arrival at the node, likewise.
         wait: arrival to its turn, likewise.
+        waiting: seconds for which images have come, and none of them was answered.
         silent: no image has come for `SILENT_SECONDS`, and for longer than this camera's pace
             explains; or none ever.
         jumps: how often a stamp did not follow from the one before, as when a clock is set.
@@ -54,6 +55,7 @@ class CameraReport:
     age: list[float] | None
     arrival: list[float] | None
     wait: list[float] | None
+    waiting: float
     silent: bool
     jumps: int
     last_jump: float
@@ -78,6 +80,7 @@ class CameraStatistics:
         self._intervals: deque[float] = deque(maxlen=9)
         self._last_stamp: tuple[float, int] | None = None  # when it came, nanoseconds
         self._unstamped = False
+        self._waiting_since: float | None = None
 
     def received(self, arrival_ms: float, stamp_ns: int | None = None) -> None:
         """An image arrived.
@@ -93,6 +96,8 @@ class CameraStatistics:
             if math.isfinite(self._last_arrival):
                 self._intervals.append(now - self._last_arrival)
             self._last_arrival = now
+            if self._waiting_since is None:
+                self._waiting_since = now
             if stamp_ns is not None:
                 self._stamped(now, stamp_ns)
 
@@ -107,6 +112,11 @@ class CameraStatistics:
                 self._jumps.add(step)
                 self._last_jump = step
         self._last_stamp = now, stamp_ns
+
+    def nothing_awaited(self) -> None:
+        """Of the images until now none will be answered, and none need be."""
+        with self._lock:
+            self._waiting_since = None
 
     def replaced(self) -> None:
         """An image was replaced by a newer one before its turn."""
@@ -126,11 +136,13 @@ class CameraStatistics:
             self._refused[kind] += 1
             self._refusals.add(1)
             self._last_error = reason
+            self._waiting_since = None
 
     def published(self, wait_ms: float, age_ms: float) -> None:
         """An image was answered: it waited so long for its turn, and was so old in the end."""
         with self._lock:
             self._counts["published"] += 1
+            self._waiting_since = None
             self._waits.add(wait_ms)
             self._ages.add(age_ms)
 
@@ -152,6 +164,7 @@ class CameraStatistics:
                 age=self._ages.percentiles(50, 95),
                 arrival=self._arrivals.percentiles(50, 95),
                 wait=self._waits.percentiles(50, 95),
+                waiting=(0.0 if self._waiting_since is None else self._now() - self._waiting_since),
                 silent=self._now() - self._last_arrival > self._patience(),
                 jumps=self._jumps.count(),
                 last_jump=self._last_jump,
@@ -175,7 +188,9 @@ class DepthReport:
         missed: colour images without depth, calibration or transform.
         refused: depth images that could not be used.
         last_error: the latest reason of those two, in words; "" if there was none.
-        rate_in, rate_missed: depth images, and colour images without, per second.
+        last_refusal: the latest reason of a refusal.
+        rate_in, rate_missed, rate_refused: depth images, colour images without, and depth images
+            that could not be used, per second.
     """
 
     received: int
@@ -183,8 +198,10 @@ class DepthReport:
     missed: int
     refused: int
     last_error: str
+    last_refusal: str
     rate_in: float
     rate_missed: float
+    rate_refused: float
 
 
 class DepthStatistics:
@@ -193,8 +210,8 @@ class DepthStatistics:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
-        self._last_error = ""
-        self._arrivals, self._misses = Window(now), Window(now)
+        self._last_error = self._last_refusal = ""
+        self._arrivals, self._misses, self._refusals = Window(now), Window(now), Window(now)
 
     def received(self) -> None:
         """A depth image arrived."""
@@ -218,7 +235,8 @@ class DepthStatistics:
         """A depth image could not be used."""
         with self._lock:
             self._counts["refused"] += 1
-            self._last_error = reason
+            self._refusals.add(1)
+            self._last_error = self._last_refusal = reason
 
     def report(self) -> DepthReport:
         """The state now."""
@@ -229,8 +247,10 @@ class DepthStatistics:
                 missed=self._counts["missed"],
                 refused=self._counts["refused"],
                 last_error=self._last_error,
+                last_refusal=self._last_refusal,
                 rate_in=self._arrivals.rate(),
                 rate_missed=self._misses.rate(),
+                rate_refused=self._refusals.rate(),
             )
 
 

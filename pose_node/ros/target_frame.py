@@ -65,12 +65,12 @@ class TargetFrame:
         Raises:
             PoseNodeError: TF does not know that transform at that time.
         """
-        stamp = Time.from_msg(header.stamp)
         try:
+            stamp = Time.from_msg(header.stamp)
             found = self._buffer.lookup_transform(
                 self.name, header.frame_id, stamp, timeout=Duration(seconds=patience_s)
             )
-        except self._tf2_ros.TransformException as error:
+        except (self._tf2_ros.TransformException, ValueError) as error:  # a negative stamp
             raise PoseNodeError(
                 f"no transform from {header.frame_id!r} to target_frame {self.name!r} at the "
                 f"image's stamp: {error}"

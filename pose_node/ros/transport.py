@@ -51,9 +51,10 @@ def prepare_process(environment: MutableMapping[str, str] | None = None) -> list
     """
     variables = os.environ if environment is None else environment
     tune_process(variables)
+    if variables.get("RMW_IMPLEMENTATION", "") in _FAST_DDS:
+        remove_stale_segments()
     if _user_has_chosen(variables):
         return []
-    remove_stale_segments()
     profile, found = _choose_profile(variables)
     if profile is not None:
         variables[_profile_variable(variables)] = str(profile)

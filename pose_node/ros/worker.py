@@ -82,10 +82,17 @@ class Worker(Generic[ArrivalType]):
         self._ended = threading.Event()
         self._thread.submit(self._turn)
 
-    def stop(self) -> None:
-        """Finish the images at hand and end the work; the thread stays."""
+    def stop(self, seconds: float | None = None) -> bool:
+        """Finish the images at hand and end the work; the thread stays.
+
+        Args:
+            seconds: wait at most so long; None for ever.
+
+        Returns:
+            Whether it has ended. A device that hangs lets it go on for ever.
+        """
         self._mailbox.close()
-        self._ended.wait()
+        return self._ended.wait(seconds)
 
     def _turn(self) -> None:
         try:

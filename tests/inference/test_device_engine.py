@@ -334,12 +334,51 @@ def test_cameras_in_another_order_are_the_same_composition(recording: Recording)
 
 
 def test_warming_up_records(recording: Recording) -> None:
-    engine, on_device, _ = recording
+    """Also for cameras whose channels come in the other order."""
+    engine, on_device, graphs = recording
     engine.warm_up([(64, 64), (64, 48)])
-    assert on_device.num_graphs == 2
+    assert on_device.num_graphs == 4
     engine._batches = True  # as on a GPU
     engine.warm_up([(64, 32)], batch=3)
-    assert sorted(len(key) for key in on_device._programs) == [1, 1, 1, 2, 3]
+    assert sorted(len(key) for key in on_device._programs) == [1, 1, 1, 1, 1, 1, 2, 2, 3, 3]
+    recorded = graphs.recorded
+    engine([grey(64, 64)], channel_order="rgb")
+    engine([grey(32, 64)] * 3, channel_order="bgr")
+    assert graphs.recorded == recorded
+
+
+def test_what_was_warmed_up_and_never_came_makes_room_at_once(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, on_device, graphs = recording
+    monkeypatch.setattr(device_engine, "MAX_GRAPHS", 2)
+    engine.warm_up([(64, 64)])  # in both orders
+    engine([grey(64, 64)])
+    for _ in range(REPETITIONS):
+        engine([grey(32, 64)])
+    assert graphs.recorded == 3
+    assert {(key[0].height, key[0].channel_order) for key in on_device._programs} == {
+        (64, "bgr"),
+        (32, "bgr"),
+    }
+
+
+def test_a_recording_without_memory_is_tried_again_later(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, on_device, graphs = recording
+    monkeypatch.setattr(device_engine, "LONG_UNUSED", 4)
+    record = graphs.record
+    monkeypatch.setattr(graphs, "record", lambda function: function)  # as without memory
+    for _ in range(REPETITIONS):
+        engine([grey(64, 64)])
+    assert not on_device._programs
+    monkeypatch.setattr(graphs, "record", record)
+    for _ in range(3):
+        assert len(engine([grey(64, 64)])[0]) == 1
+    assert on_device.num_graphs == 0
+    engine([grey(64, 64)])
+    assert on_device.num_graphs == 1
 
 
 def test_not_too_many_graphs_and_the_unused_make_room(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
-from pose_node.errors import DeviceError, ImageError
+from pose_node.errors import CheckpointError, DeviceError, ImageError
 from pose_node.inference import device_faults
 from pose_node.inference.device_faults import find_device_fault, free_device_memory
+from pose_node.inference.onnx_session import OnnxSession
 
 
 class AcceleratorError(RuntimeError):
@@ -123,3 +125,32 @@ def test_memory_is_freed_where_a_gpu_is_used(
     monkeypatch.setattr(device_faults, "release_memory", lambda: released.append(1))
     free_device_memory()
     assert (len(called), len(released)) == (calls, 1)
+
+
+def test_what_the_program_of_an_exported_network_said() -> None:
+    cause = RuntimeError("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 719: launch failure")
+    try:
+        raise CheckpointError("cannot run model.onnx on an input of (1, 3, 64, 64)") from cause
+    except CheckpointError as error:
+        fault = find_device_fault(error)
+    assert fault is not None
+    assert not fault.out_of_memory
+    assert find_device_fault(CheckpointError("cannot read model.onnx: Protobuf parsing")) is None
+
+
+def test_through_a_session(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime missing: pip install onnxruntime")
+    session = OnnxSession(shared / "fixtures/ul_yolo11_tiny_pose.onnx")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("Failed to allocate memory for requested buffer of size 9")
+
+    names = [output.name for output in session._session.get_outputs()]
+    monkeypatch.setattr(
+        session, "_session", SimpleNamespace(run=fail, get_outputs=lambda: []), raising=True
+    )
+    with pytest.raises(CheckpointError) as caught:
+        session.run(np.zeros((1, 3, 64, 64), np.float32), names)
+    fault = find_device_fault(caught.value)
+    assert fault is not None
+    assert fault.out_of_memory

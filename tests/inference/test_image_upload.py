@@ -45,8 +45,10 @@ def test_bytes_arrive_on_the_gpu_however_fast_they_are_sent() -> None:
         pytest.skip("GPU missing: torch finds no CUDA device")
     upload = ImageUpload(3 * 700 * 900, torch.device("cuda"))
     seen = []
-    for value in range(20):
-        upload([np.full((700, 900, 3), value, np.uint8)])
+    images = [np.full((700, 900, 3), value, np.uint8) for value in range(20)]
+    torch.cuda._sleep(100_000_000)  # the device is busy, the copies have to wait
+    for image in images:
+        upload([image])
         seen.append(upload.pixels.clone())
     for value, pixels in enumerate(seen):
         assert (pixels == value).all()

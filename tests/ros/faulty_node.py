@@ -2,14 +2,15 @@
 
 ``python -m tests.ros.faulty_node --ros-args ...``. The grey value of an image says what happens to
 it: see `FAULTS`. The variable FAULTY_LOADS holds errors, one in a line, that the first attempts to
-load the network raise; FAULTY_SECONDS is how long it takes for an image. With
-FAULTY_IMAGES=no all images are good.
+load the network raise; FAULTY_SECONDS is how long it takes for an image; FAULTY_PATIENCE is for how
+many seconds the node waits for a device that hangs. With FAULTY_IMAGES=no all images are good.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,10 +20,11 @@ import numpy as np
 # Not from tests.conftest, which gives its process a ROS domain of its own.
 from pose_node import COCO17, Frame, Poses
 from pose_node.pipeline import Found
+from pose_node.ros import health, node
 from pose_node.ros.node_process import main
 from pose_node.ros.parameters import NodeParameters
 
-OUT_OF_MEMORY, LOST, BUG = 101, 102, 103
+OUT_OF_MEMORY, LOST, BUG, HANGS = 101, 102, 103, 104
 FAULTS: dict[int, Exception] = {
     OUT_OF_MEMORY: RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     LOST: RuntimeError("CUDA error: device-side assert triggered\nCompile with TORCH_USE_CUDA_DSA"),
@@ -63,7 +65,10 @@ class FaultyPipeline:
     def __call__(self, frames: Sequence[Frame]) -> list[Found]:
         time.sleep(self._seconds)
         for frame in frames if self._fails else ():
-            fault = FAULTS.get(int(frame.image[0, 0, 0]))
+            value = int(frame.image[0, 0, 0])
+            if value == HANGS:
+                threading.Event().wait()
+            fault = FAULTS.get(value)
             if fault is not None:
                 raise fault
         return [Found(frame, self._people, self._people) for frame in frames]
@@ -83,4 +88,6 @@ def load(parameters: NodeParameters) -> Any:
 
 
 if __name__ == "__main__":
+    if patience := os.environ.get("FAULTY_PATIENCE"):
+        health.HANGING = node.STOP_SECONDS = float(patience)
     sys.exit(main(load=load))

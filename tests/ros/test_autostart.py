@@ -63,6 +63,22 @@ def test_what_time_does_not_heal_is_the_end(make_bench: Any) -> None:
     assert bench.logs("error") == ["cannot configure: no such model"]
 
 
+def test_a_node_that_was_shut_down_stays_so(make_bench: Any) -> None:
+    bench: Bench = make_bench(loader([OUT_OF_MEMORY] * 5))
+    time = [0.0]
+    autostart = Autostart(bench.node, now=lambda: time[0])
+    assert bench.run(autostart.step)
+    assert bench.transition("shutdown") == ["SUCCESS"]
+    time[0] = 5.0
+    assert bench.run(autostart.step)
+    assert (bench.state, bench.node.state_name) == ("finalized", "finalized")
+    status = bench.status("node")
+    assert (status.level, status.message) == (
+        DiagnosticStatus.OK,
+        "finalized: nothing is processed",
+    )
+
+
 def test_somebody_else_may_be_faster(make_bench: Any) -> None:
     bench: Bench = make_bench(loader([OUT_OF_MEMORY]))
     time = [0.0]

@@ -51,6 +51,7 @@ CAMERA = CameraReport(
     age=[40.0, 61.27],
     arrival=[5.0, 6.0],
     wait=[1.0, 2.0],
+    waiting=0.02,
     silent=False,
     jumps=0,
     last_jump=0.0,
@@ -59,7 +60,15 @@ CAMERA = CameraReport(
 )
 DEPTH_TOPIC = "/front/depth/image_raw"
 DEPTH = DepthReport(
-    received=50, matched=40, missed=2, refused=1, last_error="", rate_in=15.04, rate_missed=0.0
+    received=50,
+    matched=40,
+    missed=2,
+    refused=1,
+    last_error="",
+    last_refusal="not depth",
+    rate_in=15.04,
+    rate_missed=0.0,
+    rate_refused=0.0,
 )
 
 

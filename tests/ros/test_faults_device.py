@@ -18,7 +18,7 @@ from pose_node import Frame
 from pose_node.pipeline import Found
 from pose_node.ros import recovery
 from pose_node.ros.parameters import NodeParameters
-from tests.ros.faulty_node import BUG, LOST, OUT_OF_MEMORY
+from tests.ros.faulty_node import BUG, HANGS, LOST, OUT_OF_MEMORY
 from tests.ros.node_bench import Bench, FakePipeline, fresh_image
 from tests.ros.process_bench import Robot
 
@@ -68,6 +68,19 @@ def test_a_device_that_fails_is_told_and_comes_back(
     assert "the device works again" in process.output
     assert "Traceback" not in process.output
     assert process.end(signal.SIGINT) == 0
+
+
+def test_a_device_that_hangs_is_told_and_the_process_can_be_ended(
+    start_faulty: Callable[..., Any], robot: Robot
+) -> None:
+    process = start_faulty(environment={"FAULTY_PATIENCE": "1"})
+    robot.watch().wait_for_node()
+    robot.ask()
+    robot.wait_for(OK, "working")
+    status = robot.wait_for(ERROR, "images unanswered", meanwhile=lambda: robot.send(value=HANGS))
+    assert status.message.startswith("no image was answered for ")
+    assert process.end(signal.SIGTERM) == 1
+    assert "a thread that cannot be ended" in process.output
 
 
 def test_a_bug_is_one_failed_image(start_faulty: Callable[..., Any], robot: Robot) -> None:

@@ -55,6 +55,7 @@ CAMERA = CameraReport(
     age=[40.0, 61.27],
     arrival=[5.0, 6.0],
     wait=[1.0, 2.0],
+    waiting=0.02,
     silent=False,
     jumps=0,
     last_jump=0.0,
@@ -62,7 +63,15 @@ CAMERA = CameraReport(
     settled=True,
 )
 DEPTH = DepthReport(
-    received=50, matched=40, missed=2, refused=1, last_error="", rate_in=15.04, rate_missed=0.0
+    received=50,
+    matched=40,
+    missed=2,
+    refused=1,
+    last_error="",
+    last_refusal="not depth",
+    rate_in=15.04,
+    rate_missed=0.0,
+    rate_refused=0.0,
 )
 
 NODES: list[tuple[dict[str, Any], Verdict]] = [
@@ -135,6 +144,15 @@ CAMERAS: list[tuple[dict[str, Any], Verdict]] = [
     (
         {"rate_out": 0.0, "rate_in": 0.1, "published": 0},
         Verdict(WARN, Condition.UNANSWERED, "images arrive, but none was processed yet"),
+    ),
+    (
+        {"rate_out": 0.0, "waiting": 12.3},
+        Verdict(
+            ERROR,
+            Condition.UNANSWERED,
+            "no image was answered for 12 s: see the status of the node; if that is well, its "
+            "device hangs: see `dmesg`, and start the node anew",
+        ),
     ),
     # One image in ten seconds: the answer to the one before has left the window.
     (
@@ -241,6 +259,14 @@ DEPTHS: list[tuple[dict[str, Any], Verdict]] = [
         Verdict(WARN, Condition.WITHOUT_DEPTH, "2 images without depth, last: nothing near"),
     ),
     ({"last_error": "long ago"}, Verdict(OK, Condition.WORKING, "15.0 depth images/s")),
+    (
+        {"rate_refused": 15.04, "rate_missed": 15.0, "last_error": "none has come"},
+        Verdict(WARN, Condition.WITHOUT_DEPTH, "all depth images are refused, last: not depth"),
+    ),
+    (
+        {"rate_refused": 0.1},
+        Verdict(WARN, Condition.WITHOUT_DEPTH, "some depth images are refused, last: not depth"),
+    ),
 ]
 
 

@@ -94,6 +94,21 @@ def test_deactivating_finishes_the_image_at_hand(bench: Bench) -> None:
     assert bench.get(bench._received["poses"]).header == image(1).header
 
 
+def test_a_device_that_hangs_is_left_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pose_node.ros.node.STOP_SECONDS", 0.1)
+    hanging = bench.pipeline
+    hanging.gate.clear()
+    bench.send(image(0))
+    bench.get(hanging.entered)
+    assert bench.transition("deactivate") != ["SUCCESS"]
+    assert any("a thread that cannot be ended" in line for line in bench.logs("fatal"))
+    assert (bench.state, bench.node.hangs) == ("unconfigured", True)
+    bench.activate()
+    assert bench.ask(image(1)).header == image(1).header
+    hanging.gate.set()
+    assert bench.transition("deactivate") == ["SUCCESS"]
+
+
 def test_skeleton_reaches_late_subscribers(bench: Bench) -> None:
     arrived: list[SkeletonInfo] = []
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

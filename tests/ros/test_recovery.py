@@ -209,6 +209,30 @@ def test_what_the_first_load_raises_passes_through() -> None:
         device.make()
 
 
+def test_what_adopting_raises_is_tried_again() -> None:
+    device = Device()
+    errors: list[Exception] = []
+
+    def adopt(_: Any) -> None:
+        if errors:
+            raise errors.pop()
+
+    pipeline = device.make(adopt=adopt)
+    device.call_errors = [RuntimeError(LOST)]
+    with pytest.raises(DeviceError):
+        pipeline(frames(1))
+    errors.append(RuntimeError(LOST))
+    device.time += 1
+    assert pipeline.upkeep()
+    assert pipeline.fault
+    with pytest.raises(DeviceError):
+        pipeline(frames(1))
+    device.time += 60
+    assert pipeline.upkeep() is None
+    assert answered(pipeline, 1)
+    assert not pipeline.fault
+
+
 def test_ids_go_on_and_settings_are_adopted() -> None:
     device = Device()
     adopted: list[Any] = []

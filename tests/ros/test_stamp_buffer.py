@@ -31,6 +31,17 @@ def test_finds_the_nearest_within_the_slop() -> None:
     assert nearest(filled(*stamps), 979) is None
 
 
+def test_keeps_no_more_bytes_than_allowed_but_always_the_newest() -> None:
+    buffer: StampBuffer[int] = StampBuffer(30, bytes_limit=100)
+    for stamp in (1000, 1033, 1067):
+        buffer.put(stamp * MS, stamp, 40)
+    assert [nearest(buffer, stamp) for stamp in (1000, 1033)] == [None, 1033]
+    buffer.put(1100 * MS, 1100, 101)
+    assert [nearest(buffer, stamp) for stamp in (1067, 1100)] == [None, 1100]
+    buffer.put(1133 * MS, 1133, 1)
+    assert [nearest(buffer, stamp) for stamp in (1100, 1133)] == [None, 1133]
+
+
 def test_forgets_what_is_older_and_keeps_what_is_found() -> None:
     buffer = filled(1000, 1033, 1067)
     assert nearest(buffer, 1034) == 1033

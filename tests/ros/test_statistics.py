@@ -84,6 +84,28 @@ def test_images_without_stamp_are_counted_but_have_no_age(clock: Clock) -> None:
     assert report.wait == [1, 1]
 
 
+def test_how_long_nothing_was_answered(clock: Clock) -> None:
+    camera = CameraStatistics(clock)
+
+    def waiting_after_an_image() -> float:
+        camera.received(1.0)
+        clock.seconds += 3
+        camera.received(1.0)
+        clock.seconds += 4
+        return camera.report().waiting
+
+    assert camera.report().waiting == 0
+    assert waiting_after_an_image() == 7
+    camera.published(wait_ms=1.0, age_ms=1.0)
+    assert camera.report().waiting == 0
+    assert waiting_after_an_image() == 7
+    camera.refused("zero area", "0x0")
+    assert camera.report().waiting == 0
+    assert waiting_after_an_image() == 7
+    camera.nothing_awaited()
+    assert camera.report().waiting == 0
+
+
 def test_depth_counts_and_rates(clock: Clock) -> None:
     depth = DepthStatistics(clock)
     for _ in range(4):
@@ -98,8 +120,10 @@ def test_depth_counts_and_rates(clock: Clock) -> None:
         missed=1,
         refused=1,
         last_error="nothing near",
+        last_refusal="too short",
         rate_in=2.0,
         rate_missed=0.5,
+        rate_refused=0.5,
     )
     clock.seconds += 10
     assert (depth.report().rate_in, depth.report().rate_missed, depth.report().received) == (

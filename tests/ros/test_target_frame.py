@@ -105,6 +105,10 @@ def test_says_what_tf_does_not_know() -> None:
     target = TargetFrame(node, "base_link")
     with pytest.raises(PoseNodeError, match="from 'camera_optical_frame' to target_frame 'base_l"):
         target.transform(header(5), people(), patience_s=0.05)
+    before_time = header()
+    before_time.stamp.sec = -5
+    with pytest.raises(PoseNodeError, match=r"no transform .* must not be negative"):
+        target.transform(before_time, people(), patience_s=0.05)
     target.destroy()
 
 

@@ -61,6 +61,23 @@ def test_the_choice_of_the_user_stays(name: str, value: str) -> None:
     assert environment == {name: value}
 
 
+@pytest.mark.parametrize(
+    ("environment", "removed"),
+    [
+        ({NEW: "/my/profile.xml"}, [True]),
+        ({"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"}, [True]),
+        ({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}, []),
+    ],
+)
+def test_memory_of_killed_processes_is_given_back_for_every_user_of_fast_dds(
+    environment: dict[str, str], removed: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr(transport, "remove_stale_segments", lambda: calls.append(True))
+    prepare_process(environment)
+    assert calls == removed
+
+
 def test_a_profile_in_the_working_folder_is_a_choice() -> None:
     Path("DEFAULT_FASTDDS_PROFILES.xml").touch()
     environment: dict[str, str] = {}
