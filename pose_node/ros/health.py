@@ -43,6 +43,7 @@ class Condition(str, Enum):
     SILENT = "no images any more"
     ALL_REFUSED = "all images refused"
     UNANSWERED = "images unanswered"
+    NO_ANSWERS = "no answers any more"
     REFUSED = "images refused"
     STAMP_JUMP = "stamps jumped"
     NO_STAMP = "no stamps"
@@ -187,7 +188,7 @@ def _refused(report: CameraReport) -> Verdict | None:
     if report.waiting > HANGING:
         return Verdict(
             Level.ERROR,
-            Condition.UNANSWERED,
+            Condition.NO_ANSWERS,
             f"no image was answered for {report.waiting:.0f} s: see the status of the node; if "
             "that is well, its device hangs: see `dmesg`, and start the node anew",
         )

@@ -237,6 +237,16 @@ def test_no_plain_cdr(start: bytes) -> None:
     assert "encapsulation" in refused(cdr.read_image, start + GOOD_IMAGE[4:] * (len(start) > 3))
 
 
+def test_names_of_frames_are_short() -> None:
+    """They go into everything that is published about the image."""
+    message = any_camera_info()
+    message.header.frame_id = "x" * cdr.LONGEST_FRAME_ID
+    assert cdr.read_camera_info(serialize_message(message)).header.frame_id[-1] == "x"
+    message.header.frame_id += "x"
+    with pytest.raises(ImageError, match=r"frame_id of 257 characters, expected at most 256"):
+        cdr.read_camera_info(serialize_message(message))
+
+
 @pytest.mark.parametrize(("start", "order"), [(b"\0\6\0\0", ">"), (b"\0\7\0\0", "<")])
 def test_version_2_is_the_same_for_these_messages(start: bytes, order: str) -> None:
     layout = compressed_layout(HEADER, "png", b"abc", order)

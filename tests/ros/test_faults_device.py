@@ -77,7 +77,7 @@ def test_a_device_that_hangs_is_told_and_the_process_can_be_ended(
     robot.watch().wait_for_node()
     robot.ask()
     robot.wait_for(OK, "working")
-    status = robot.wait_for(ERROR, "images unanswered", meanwhile=lambda: robot.send(value=HANGS))
+    status = robot.wait_for(ERROR, "no answers any more", meanwhile=lambda: robot.send(value=HANGS))
     assert status.message.startswith("no image was answered for ")
     assert process.end(signal.SIGTERM) == 1
     assert "a thread that cannot be ended" in process.output

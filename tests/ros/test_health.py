@@ -149,7 +149,7 @@ CAMERAS: list[tuple[dict[str, Any], Verdict]] = [
         {"rate_out": 0.0, "waiting": 12.3},
         Verdict(
             ERROR,
-            Condition.UNANSWERED,
+            Condition.NO_ANSWERS,
             "no image was answered for 12 s: see the status of the node; if that is well, its "
             "device hangs: see `dmesg`, and start the node anew",
         ),
