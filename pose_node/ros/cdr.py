@@ -26,7 +26,7 @@ from pose_node.poses import Poses
 JPEG_FORMAT = "bgr8; jpeg compressed bgr8"
 """What a sensor_msgs/CompressedImage says of a JPEG that was a bgr8 image."""
 
-LONGEST_FRAME_ID = 256
+LONGEST_FRAME_ID = 1024
 """Characters; names of frames are some ten."""
 
 _ENCAPSULATION_BYTES = 4

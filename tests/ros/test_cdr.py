@@ -243,7 +243,7 @@ def test_names_of_frames_are_short() -> None:
     message.header.frame_id = "x" * cdr.LONGEST_FRAME_ID
     assert cdr.read_camera_info(serialize_message(message)).header.frame_id[-1] == "x"
     message.header.frame_id += "x"
-    with pytest.raises(ImageError, match=r"frame_id of 257 characters, expected at most 256"):
+    with pytest.raises(ImageError, match=r"frame_id of 1025 characters, expected at most 1024"):
         cdr.read_camera_info(serialize_message(message))
 
 
