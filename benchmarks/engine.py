@@ -189,9 +189,9 @@ def _crowds(
     height, width = images[0].shape[:2]
     found: dict[str, list[list[np.ndarray]]] = {}
     for count in options.people:
-        columns = max(1, round((count * width / height * 2) ** 0.5))
-        rows = max(1, -(-count // columns))
-        scale = min(width / columns / person.shape[1], height / rows / person.shape[0], 1.0)
+        scale, columns, rows = _largest_tiles(
+            max(1, count), person.shape[1] / width, person.shape[0] / height
+        )
         small = cv2.resize(person, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         image = np.full_like(images[0], 114)
         for index in range(count):
@@ -199,6 +199,14 @@ def _crowds(
             image[y : y + small.shape[0], x : x + small.shape[1]] = small
         found[str(len(engine([image])[0]))] = [[image]] * NUM_IMAGES
     return found
+
+
+def _largest_tiles(count: int, width: float, height: float) -> tuple[float, int, int]:
+    """How equal boxes, their sides in parts of the image's, fill it best: scale, columns, rows."""
+    grids = [(columns, -(-count // columns)) for columns in range(1, count + 1)]
+    return max(
+        (min(1 / columns / width, 1 / rows / height, 1.0), columns, rows) for columns, rows in grids
+    )
 
 
 class Peer:
