@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +10,21 @@ import pytest
 
 
 @pytest.fixture
-def make_bench(ros: Any, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Any]]:
+def read_log(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """Gives all that the test has written to the standard error stream so far.
+
+    Read beside the writers: `capfd.readouterr()` empties the file after it was read, and what
+    another thread writes in between is lost.
+    """
+
+    def read() -> str:
+        return os.pread(2, os.fstat(2).st_size, 0).decode(errors="replace")
+
+    return read
+
+
+@pytest.fixture
+def make_bench(ros: Any, read_log: Callable[[], str]) -> Iterator[Callable[..., Any]]:
     """Makes benches for the node (node_bench.py): keyword arguments are parameters of the node."""
     from tests.ros.node_bench import Bench
 
@@ -17,9 +32,7 @@ def make_bench(ros: Any, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable
 
     def make(load: Any = None, arguments: Any = None, **overrides: Any) -> Bench:
         overrides = {"diagnostics_period": 0.1, **overrides}
-        made.append(
-            Bench(ros, lambda: capfd.readouterr().err, overrides, load, **(arguments or {}))
-        )
+        made.append(Bench(ros, read_log, overrides, load, **(arguments or {})))
         return made[-1]
 
     yield make

@@ -109,7 +109,7 @@ class Bench:
 
     Args:
         rclpy: initialised.
-        read_log: gives what was written to the standard error stream since its last call.
+        read_log: gives all that was written to the standard error stream.
         overrides: of the node's parameters.
         load: of `PoseNode`; by default makes a `FakePipeline`.
         arguments: more of the node's constructor.
@@ -126,7 +126,7 @@ class Bench:
         self.pipeline: Any = None
         self._load = load or FakePipeline
         self._received: dict[str, queue.Queue[Any]] = defaultdict(queue.Queue)
-        self._read_log, self._log = read_log, ""
+        self._read_log, self._log_start = read_log, len(read_log())
         self._publishers: dict[str, Publisher[Any]] = {}
         self.peer: Node = rclpy.create_node("peer")
         self.peer.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
@@ -237,8 +237,7 @@ class Bench:
 
         Without the lines on changed statuses, or only those.
         """
-        self._log += self._read_log()
-        parts = LOG_LINE.split(self._log)[1:]
+        parts = LOG_LINE.split(self._read_log()[self._log_start :])[1:]
         lines = zip(parts[::3], parts[1::3], parts[2::3], strict=True)
         return [
             text.removesuffix("\n")

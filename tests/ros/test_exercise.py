@@ -140,7 +140,7 @@ def curls(count: int, start: int = 0, track_id: int = 1) -> Sequence[PersonPoseA
 # --- States -------------------------------------------------------------------------------------
 
 
-def test_states_of_one_person(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+def test_states_of_one_person(bench: Bench, read_log: Callable[[], str]) -> None:
     messages = curls(2, track_id=8)
     states = bench.send(*messages)
     left, right = states[0::2], states[1::2]
@@ -153,7 +153,7 @@ def test_states_of_one_person(bench: Bench, capfd: pytest.CaptureFixture[str]) -
     assert (first.angle, middle.angle) == pytest.approx((175, 20), abs=0.01)
     assert (first.progress, middle.progress) == (0, 1)
     assert {(state.side, state.repetitions) for state in right} == {("right", 0)}
-    log = capfd.readouterr().err
+    log = read_log()
     assert log.count("person 8: bicep_curl left") == 2
 
 
@@ -182,18 +182,18 @@ def test_reset(bench: Bench) -> None:
     assert bench.send(*curls(1, start=20))[-2].repetitions == 1
 
 
-def test_people_that_nobody_tracks(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+def test_people_that_nobody_tracks(bench: Bench, read_log: Callable[[], str]) -> None:
     for index in range(3):
         bench.poses.publish(array(index, poses([person(), person()], [-1, -1])))
     states = bench.send(*curls(1, start=3, track_id=-1))
     assert [state.track_id for state in states] == [-1] * 10
     assert states[-2].repetitions == 1
-    log = capfd.readouterr().err
+    log = read_log()
     assert log.count("2 people in view have no track id") == 1
     assert "person: bicep_curl left 1" in log
 
 
-def test_broken_messages_are_left_out(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+def test_broken_messages_are_left_out(bench: Bench, read_log: Callable[[], str]) -> None:
     ragged = array(0, poses([person(), person()], [1, 2]))
     ragged.people[1].keypoints = [Keypoint()] * 3
     short = PersonPoseArray(
@@ -202,7 +202,7 @@ def test_broken_messages_are_left_out(bench: Bench, capfd: pytest.CaptureFixture
     for message in (ragged, short, PersonPoseArray(header=header(0), skeleton="coco17")):
         bench.poses.publish(message)
     assert len(bench.send(*curls(1, start=1))) == 10
-    assert capfd.readouterr().err.count("people that cannot be used are left out") == 1
+    assert read_log().count("people that cannot be used are left out") == 1
 
 
 # --- Skeletons ----------------------------------------------------------------------------------
@@ -225,17 +225,14 @@ def test_skeleton_that_is_not_built_in(bench: Bench) -> None:
     bench.send(array(1, poses([person()]), skeleton="mine"))
 
 
-def test_skeletons_that_do_not_suffice(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+def test_skeletons_that_do_not_suffice(bench: Bench, read_log: Callable[[], str]) -> None:
     info = to_skeleton_info(COCO17, Time())
     info.name, info.keypoint_names = "mine", [f"point_{index}" for index in range(17)]
     latched_skeleton(bench, info)
-    log = ""
 
     def says(text: str) -> bool:
-        nonlocal log
         bench.poses.publish(array(0, poses([person()]), skeleton="mine"))
-        log += capfd.readouterr().err
-        return text in log
+        return text in read_log()
 
     bench.until(lambda: says("'bicep_curl' needs the keypoint left_shoulder or shoulder"))
     info.flip = [3, 4]
@@ -357,24 +354,17 @@ def test_compressed_pictures_and_images_of_another_size(make_bench: Any) -> None
     assert np.ptp(picture) > 100
 
 
-def test_images_that_cannot_be_used(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+def test_images_that_cannot_be_used(bench: Bench, read_log: Callable[[], str]) -> None:
     pictures, images = look(bench)
     wrong = to_image(header(9), GREY)
     wrong.encoding = "smell8"
     bench.send(array(9, poses([person()])))
     images.publish(wrong)
-    log = ""
-
-    def said() -> bool:
-        nonlocal log
-        log += capfd.readouterr().err
-        return "image refused: " in log
-
-    bench.until(said)
+    bench.until(lambda: "image refused: " in read_log())
     bench.send(array(10, poses([person()])))
     images.publish(to_image(header(10), GREY))
     bench.until(lambda: bool(pictures))
-    assert "smell8" in log
+    assert "smell8" in read_log()
 
 
 def test_what_finds_no_partner_does_not_pile_up(bench: Bench) -> None:

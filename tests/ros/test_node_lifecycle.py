@@ -478,8 +478,8 @@ def test_images_without_stamp_are_told_once_and_answered(bench: Bench) -> None:
     assert bench.values()["age ms p50/p95"] == "-"
 
 
-def test_close_leaves_no_thread(ros: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    bench = Bench(ros, lambda: capfd.readouterr().err, {}).activate()
+def test_close_leaves_no_thread(ros: Any, read_log: Callable[[], str]) -> None:
+    bench = Bench(ros, read_log, {}).activate()
     assert [thread for thread in threading.enumerate() if "pose worker" in thread.name]
     bench.close()
     assert not [thread for thread in threading.enumerate() if "pose worker" in thread.name]
