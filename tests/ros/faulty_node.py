@@ -1,18 +1,20 @@
 """A process of the node with a network that finds the same everywhere, and fails by plan.
 
 ``python -m tests.ros.faulty_node --ros-args ...``. The grey value of an image says what happens to
-it: see `FAULTS`. The variable FAULTY_LOADS holds errors, one in a line, that the first attempts to
-load the network raise; FAULTY_SECONDS is how long it takes for an image; FAULTY_PATIENCE is for how
-many seconds the node waits for a device that hangs. With FAULTY_IMAGES=no all images are good.
+it: see `FAULTS`. The variable FAULTY_LOADS names a file: while it is there, loading the network
+raises what stands in it; FAULTY_SECONDS is how long it takes for an image; FAULTY_PATIENCE is for
+how many seconds the node waits for a device that hangs. With FAULTY_IMAGES=no all images are good.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,13 +79,13 @@ class FaultyPipeline:
         pass
 
 
-_load_errors = list(filter(None, os.environ.get("FAULTY_LOADS", "").split("\n")))
-
-
 def load(parameters: NodeParameters) -> Any:
-    """Make the pipeline, when the errors are used up."""
-    if _load_errors:
-        raise RuntimeError(_load_errors.pop(0))
+    """Make the pipeline, unless loading fails by plan."""
+    error = ""
+    with contextlib.suppress(KeyError, FileNotFoundError):
+        error = Path(os.environ["FAULTY_LOADS"]).read_text()
+    if error:
+        raise RuntimeError(error)
     return FaultyPipeline(parameters)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,14 +32,16 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 
 
 def test_a_process_that_cannot_load_for_now_tries_again(
-    start_faulty: Callable[..., Any], robot: Robot
+    start_faulty: Callable[..., Any], robot: Robot, tmp_path: Path
 ) -> None:
-    loads = "CUDA out of memory\nCUDA error: device-side assert triggered"
-    process = start_faulty(environment={"FAULTY_LOADS": loads})
+    error = tmp_path / "error"
+    error.write_text("CUDA out of memory")
+    process = start_faulty(environment={"FAULTY_LOADS": str(error)})
     robot.watch()
     status = robot.wait_for(ERROR, "no network", "node")
     assert "choose a smaller model" in status.message or "start the node anew" in status.message
     assert robot.wait_for_summary(ERROR).message == status.message
+    error.unlink()
     robot.wait_for(OK, "working", "node")
     assert len(robot.ask().people) == 2
     assert process.end(signal.SIGINT) == 0

@@ -60,9 +60,11 @@ def test_killed_and_started_again(start_faulty: Callable[..., Process], robot: R
 
 
 def test_the_end_of_a_node_that_is_asked_to_end_is_clean_at_any_time(
-    start_faulty: Callable[..., Process], robot: Robot
+    start_faulty: Callable[..., Process], robot: Robot, tmp_path: Path
 ) -> None:
-    process = start_faulty(environment={"FAULTY_LOADS": "\n".join(["CUDA error: gone"] * 50)})
+    error = tmp_path / "error"
+    error.write_text("CUDA error: gone")
+    process = start_faulty(environment={"FAULTY_LOADS": str(error)})
     robot.watch()
     robot.wait_for(DiagnosticStatus.ERROR, "no network", "node")
     assert process.end(signal.SIGTERM) == 0
