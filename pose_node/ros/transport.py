@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pose_node.installation import find_installed
 from pose_node.process_settings import malloc_variables, tune_process
-from pose_node.ros.shared_memory import remove_stale_segments
+from pose_node.ros.shared_memory import remove_half_made_ports, remove_stale_segments
 
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 """What Fast DDS 3 and Fast DDS 2 call the variable that names their profile file."""
@@ -39,7 +39,7 @@ _SMALLEST_SEGMENT = 8 * _MEBIBYTE
 def prepare_process(environment: MutableMapping[str, str] | None = None) -> list[str]:
     """Set the Fast DDS profile of this package and `tune_process`. Call it before `rclpy.init`.
 
-    Shared memory of processes that were killed is given back. The profile is left alone where the
+    What killed processes left in shared memory is mended. The profile is left alone where the
     user has chosen: a profile file (by variable or in the working folder), built-in transports, or
     another middleware.
 
@@ -53,6 +53,7 @@ def prepare_process(environment: MutableMapping[str, str] | None = None) -> list
     tune_process(variables)
     if variables.get("RMW_IMPLEMENTATION", "") in _FAST_DDS:
         remove_stale_segments()
+        remove_half_made_ports()
     if _user_has_chosen(variables):
         return []
     profile, found = _choose_profile(variables)

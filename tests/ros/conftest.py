@@ -13,8 +13,8 @@ import pytest
 def read_log(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
     """Gives all that the test has written to the standard error stream so far.
 
-    Read beside the writers: `capfd.readouterr()` empties the file after it was read, and what
-    another thread writes in between is lost.
+    `capfd` makes that stream a file, which is read beside the writers: `capfd.readouterr()` empties
+    it after reading, and what another thread writes in between is lost.
     """
 
     def read() -> str:

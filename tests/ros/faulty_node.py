@@ -41,7 +41,6 @@ class FaultyEngine:
         self.model_name = "faulty"
         self.device = "cuda:0"
         self.device_description = "a fake device"
-        self.backend = "torch"
         self.runs_batches = True
         self.backend = "none"
         self.skeleton = COCO17
@@ -81,11 +80,8 @@ class FaultyPipeline:
 
 def load(parameters: NodeParameters) -> Any:
     """Make the pipeline, unless loading fails by plan."""
-    error = ""
     with contextlib.suppress(KeyError, FileNotFoundError):
-        error = Path(os.environ["FAULTY_LOADS"]).read_text()
-    if error:
-        raise RuntimeError(error)
+        raise RuntimeError(Path(os.environ["FAULTY_LOADS"]).read_text())
     return FaultyPipeline(parameters)
 
 

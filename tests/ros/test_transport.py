@@ -64,16 +64,17 @@ def test_the_choice_of_the_user_stays(name: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("environment", "removed"),
     [
-        ({NEW: "/my/profile.xml"}, [True]),
-        ({"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"}, [True]),
+        ({NEW: "/my/profile.xml"}, ["segments", "ports"]),
+        ({"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"}, ["segments", "ports"]),
         ({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}, []),
     ],
 )
-def test_memory_of_killed_processes_is_given_back_for_every_user_of_fast_dds(
-    environment: dict[str, str], removed: list[bool], monkeypatch: pytest.MonkeyPatch
+def test_what_killed_processes_left_is_mended_for_every_user_of_fast_dds(
+    environment: dict[str, str], removed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[bool] = []
-    monkeypatch.setattr(transport, "remove_stale_segments", lambda: calls.append(True))
+    calls: list[str] = []
+    monkeypatch.setattr(transport, "remove_stale_segments", lambda: calls.append("segments"))
+    monkeypatch.setattr(transport, "remove_half_made_ports", lambda: calls.append("ports"))
     prepare_process(environment)
     assert calls == removed
 
