@@ -50,12 +50,10 @@ class Watcher(Listener):
         """
         if not self.spin(PATIENCE, lambda: len(self.ages_ms) > 0):
             raise SystemExit(f"expected people within {PATIENCE:g} s, none came")
-        # The node may have known the camera earlier than we did.
-        now_ns = self.get_clock().now().nanoseconds
         age = self.ages_ms[0] / 1e3
-        return (
-            age if self._first_image_ns is None else max(age, (now_ns - self._first_image_ns) / 1e9)
-        )
+        if self._first_image_ns is None:  # the node knew the camera earlier than we did
+            return age
+        return max(age, (self.get_clock().now().nanoseconds - self._first_image_ns) / 1e9)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         if self._first_image_ns is None:

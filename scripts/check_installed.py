@@ -18,6 +18,7 @@ from pose_node.msg import Keypoint, PersonPose, PersonPoseArray
 from rclpy.serialization import deserialize_message, serialize_message
 
 import pose_node
+from pose_node.ros.transport import prepare_process
 
 prefix = Path(sys.argv[1] if len(sys.argv) > 1 else sys.prefix).resolve()
 package = Path(pose_node.__file__).resolve()
@@ -28,6 +29,7 @@ assert (package.parent / "py.typed").is_file(), "py.typed is not installed"
 sent = PersonPoseArray(people=[PersonPose(track_id=3, keypoints=[Keypoint(x=1.5)])])
 assert deserialize_message(serialize_message(sent), PersonPoseArray) == sent
 
+prepare_process()  # else what a killed process left in shared memory could keep us waiting
 rclpy.init()
 node = rclpy.create_node("check_installed")
 node.create_publisher(PersonPoseArray, "poses", 1).publish(sent)

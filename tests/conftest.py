@@ -16,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 from pose_node import Frame, Poses
+from pose_node.ros.shared_memory import remove_half_made_ports, remove_stale_segments
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("pose_node", deadline=None)
@@ -28,6 +29,10 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 # Before torch is imported, as the programs do (pose_node/process_settings.py): its waiting threads
 # would burn the processor that a node process beside them needs, and a network take seconds.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
+# What tests that were killed left could keep these waiting.
+remove_stale_segments()
+remove_half_made_ports()
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

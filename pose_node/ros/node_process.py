@@ -91,14 +91,14 @@ def _spin(node: PoseNode, signalled: Sequence[int], autostart: Autostart | None)
     throttle = Throttle(seconds=5.0)
     ports = PortWatch()
     while not signalled and rclpy.ok():
-        if autostart is not None and not autostart.step():
-            return _Ending(1)
         if lost := ports.lost():
             node.get_logger().error(
                 "Fast DDS has lost shared memory of this process, as can happen after a process "
                 "was killed, and nothing would arrive any more: the node starts anew"
             )
             return _Ending(0, lost, node.state_name == "active")
+        if autostart is not None and not autostart.step():
+            return _Ending(1)
         try:
             executor.spin_once(timeout_sec=0.2)
         except ExternalShutdownException:

@@ -30,8 +30,8 @@ _MAKING_SECONDS = 5.0  # a file may be this young and not locked, or not complet
 # The first word of memory that Boost.Interprocess manages says how far its maker has come.
 _INITIALIZED, _CORRUPTED = (number.to_bytes(4, "little") for number in (2, 3))
 
-_LOOK_SECONDS = 1.0
-_LOOKS_UNTIL_LOST = 3  # Fast DDS replaces a port that it finds broken within the first of them
+_LOOK_SECONDS = 0.5
+_LOOKS_UNTIL_LOST = 3  # Fast DDS replaces a port that it finds broken before the second of them
 
 
 def remove_stale_segments(folder: Path = SHARED_MEMORY) -> int:

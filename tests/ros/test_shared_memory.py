@@ -181,7 +181,7 @@ class Ports:
     def looks(self, count: int = 10, half_way: bool = False) -> list[set[str]]:
         found = []
         for _ in range(count):
-            self.seconds += 0.5 if half_way else 1.0
+            self.seconds += 0.25 if half_way else 0.5
             found.append({Path(path).name for path in self.watch.lost()})
         return found
 
@@ -225,7 +225,7 @@ def test_a_lock_that_was_removed_too_does_not_hide_a_loss(ports: Ports) -> None:
     assert ports.looks(3) == [set(), set(), {PORT}]
 
 
-def test_it_looks_once_a_second(ports: Ports) -> None:
+def test_it_looks_twice_a_second(ports: Ports) -> None:
     ports.make().unlink()
     assert ports.looks(6, half_way=True).index({PORT}) == 4
 
