@@ -62,6 +62,22 @@ def remove_half_made_ports(folder: Path = SHARED_MEMORY) -> int:
     )
 
 
+def held_ports(process: Path = Path("/proc/self")) -> set[str]:
+    """The paths of the ports that belong to a process: it holds their lock files.
+
+    Args:
+        process: its folder in /proc.
+    """
+    found = set()
+    for descriptor in _files_in(process / "fd"):
+        with contextlib.suppress(OSError):  # closed meanwhile
+            path = str(descriptor.readlink()).removesuffix(" (deleted)")
+            port = path.removesuffix("_el")
+            if port != path and _PORT.fullmatch(Path(port).name):
+                found.add(port)
+    return found
+
+
 class PortWatch:
     """Notices that a port of this process was removed by others, and that it hears nothing by it.
 
@@ -91,23 +107,12 @@ class PortWatch:
     def _missing(self) -> set[str]:
         if self._sound and all(_inode(path) == inode for path, inode in self._sound.items()):
             return set()
-        ports = self._held_ports()
+        ports = held_ports(self._process)
         mapped = self._mapped_inodes() if ports else set()
         found = {path: _inode(path) for path in ports}
         missing = {path for path, inode in found.items() if inode not in mapped}
         self._sound = {} if missing else found
         return missing
-
-    def _held_ports(self) -> set[str]:
-        """Paths of the ports that belong to the process: it holds their lock files."""
-        found = set()
-        for descriptor in _files_in(self._process / "fd"):
-            with contextlib.suppress(OSError):  # closed meanwhile
-                path = str(descriptor.readlink()).removesuffix(" (deleted)")
-                port = path.removesuffix("_el")
-                if port != path and _PORT.fullmatch(Path(port).name):
-                    found.add(port)
-        return found
 
     def _mapped_inodes(self) -> set[int]:
         """Of all ports that the process has in its memory, also of removed ones."""

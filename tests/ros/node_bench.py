@@ -5,13 +5,14 @@ Import it only where rclpy can be imported.
 
 from __future__ import annotations
 
+import copy
 import queue
 import re
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -39,6 +40,11 @@ from tests.conftest import make_poses
 PATIENCE = 3000  # looks, a hundred a second; not a time, which a halted machine would use up
 WIDTH, HEIGHT = 16, 12
 LOG_LINE = re.compile(r"^\[([A-Z]+)\] \[[\d.]+\] \[([\w.]+)\]: ", re.MULTILINE)
+
+
+def raise_like(error: Exception) -> NoReturn:
+    """Raise a copy: the traceback of one that is kept would keep the node that met it, too."""
+    raise copy.copy(error)
 
 
 class FakeEngine:
@@ -93,7 +99,7 @@ class FakePipeline:
         self.entered.put(None)
         self.gate.wait()
         if self.errors:
-            raise self.errors.pop(0)
+            raise_like(self.errors.pop(0))
         found = [self.poses() for _ in frames]
         return [Found(frame, poses, poses) for frame, poses in zip(frames, found, strict=True)]
 

@@ -87,10 +87,11 @@ class Process:
         return code
 
     def close(self) -> None:
-        """See that nothing is left."""
+        """See that nothing is left; what it wrote is shown if the test failed."""
         if self.is_alive:
             self.popen.kill()
         self.end()
+        print(self.output, end="")
         assert self.popen.stdout is not None
         self.popen.stdout.close()
 

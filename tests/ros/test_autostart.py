@@ -14,7 +14,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from pose_node.errors import CheckpointError
 from pose_node.ros.autostart import Autostart
 from pose_node.ros.parameters import NodeParameters
-from tests.ros.node_bench import Bench, FakePipeline, fresh_image
+from tests.ros.node_bench import Bench, FakePipeline, fresh_image, raise_like
 
 pytestmark = pytest.mark.ros
 
@@ -26,7 +26,7 @@ def loader(errors: list[Exception]) -> Callable[[NodeParameters], FakePipeline]:
 
     def load(parameters: NodeParameters) -> FakePipeline:
         if errors:
-            raise errors.pop(0)
+            raise_like(errors.pop(0))
         return FakePipeline(parameters)
 
     return load

@@ -16,6 +16,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 
+from pose_node.ros.shared_memory import held_ports
 from tests.ros.process_bench import Process, Robot
 
 pytestmark = pytest.mark.ros
@@ -23,25 +24,22 @@ pytestmark = pytest.mark.ros
 OK = DiagnosticStatus.OK
 
 
-SEGMENT, PORT = "[0-9a-f]{16}", r"port\d+"
-
-
-def locks_of(process: int, what: str = SEGMENT) -> set[Path]:
-    """The lock files in shared memory that a process holds open for its segments or ports."""
+def locks_of(process: int) -> set[Path]:
+    """The lock files in shared memory that a process holds open for its segments."""
     found = set()
     for descriptor in Path(f"/proc/{process}/fd").iterdir():
         try:
             target = os.readlink(descriptor)
         except FileNotFoundError:
             continue
-        if re.fullmatch(rf"/dev/shm/fast(dds|rtps)_{what}_el", target):
+        if re.fullmatch(r"/dev/shm/fast(dds|rtps)_[0-9a-f]{16}_el", target):
             found.add(Path(target))
     return found
 
 
 def ports_of(process: int) -> set[Path]:
     """The ports in shared memory of a process."""
-    return {lock.with_name(lock.name.removesuffix("_el")) for lock in locks_of(process, PORT)}
+    return {Path(port) for port in held_ports(Path(f"/proc/{process}"))}
 
 
 def test_killed_and_started_again(start_faulty: Callable[..., Process], robot: Robot) -> None:
@@ -128,11 +126,11 @@ def test_a_port_that_a_killed_process_left_half_made_holds_nobody_up(
 ) -> None:
     ours = ports_of(os.getpid())
     assert ours, "no ports in shared memory: is this Fast DDS?"
-    # Of each kind the next one, which the node will want.
+    # Of each kind the next ones, of which the node will want the first that is free.
     left = [
         port.with_name(re.sub(r"\d+", str(int(re.sub(r"\D", "", port.name)) + step), port.name))
         for port in ours
-        for step in (1, 2, 4)
+        for step in range(1, 9)
     ]
     left = [port for port in left if not port.exists()]
     try:

@@ -27,7 +27,7 @@ from pose_node.errors import CheckpointError, DeviceError
 from pose_node.ros import start_up
 from pose_node.ros.loading import load_pipeline
 from pose_node.ros.parameters import NodeParameters
-from tests.ros.node_bench import Bench, FakePipeline, image
+from tests.ros.node_bench import Bench, FakePipeline, image, raise_like
 
 pytestmark = pytest.mark.ros
 
@@ -133,7 +133,7 @@ def test_what_cannot_be_loaded_is_said_and_can_be_tried_again(
 
     def load(parameters: NodeParameters) -> FakePipeline:
         if errors:
-            raise errors.pop()
+            raise_like(errors.pop())
         return FakePipeline(parameters)
 
     bench = make_bench(load)
@@ -151,7 +151,7 @@ def test_what_nobody_expects_while_loading_is_said_too(make_bench: MakeBench) ->
 
     def load(parameters: NodeParameters) -> FakePipeline:
         if errors:
-            raise errors.pop()
+            raise_like(errors.pop())
         return FakePipeline(parameters)
 
     bench = make_bench(load)
