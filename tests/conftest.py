@@ -37,6 +37,8 @@ remove_half_made_ports()
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+_kept_ports: set[str] = set()
+
 
 def make_frame(
     *,
@@ -92,9 +94,11 @@ def ros() -> Iterator[Any]:
     pytest.importorskip("pose_node.msg", reason="messages missing: build the package first")
     # A node lives on in DDS while anything keeps one of its handles: the next test would see its
     # topics, and its services without an answer.
-    if held_ports():
+    if held_ports() - _kept_ports:
         gc.collect()
-        assert not held_ports(), "an earlier test keeps a node, by an exception's traceback perhaps"
+        left = held_ports() - _kept_ports
+        _kept_ports.update(left)  # said once; a test that failed keeps what it used
+        assert not left, "an earlier test keeps a node, by an exception's traceback perhaps"
     rclpy.init(args=[])
     yield rclpy
     rclpy.try_shutdown()

@@ -31,6 +31,7 @@ NETWORK_AND_PROGRAMS = {
 ALLOWED = {
     "models/download.py": {"http", "urllib", "subprocess"},  # `fetch`: https, and pip for wheels
     "ros/demo.py": {"subprocess"},  # starts our camera and node
+    "ros/shared_memory.py": {"socket"},  # occupies ports for a moment, and neither hears nor sends
     "viewing/destinations.py": {"socket"},  # `view`: looks whether its ports are free
     "process_settings.py": {"ctypes"},  # malloc's settings, of the C library
 }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rcl_interfaces.msg import ParameterDescriptor
     from rclpy.node import Node
+    from rclpy.parameter import Parameter
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,16 @@ class Parameters:
             for item in dataclasses.fields(self)
             if item.metadata["rule"].fixed
         }
+
+    def to_ros(self) -> list[Parameter[Any]]:
+        """The values as overrides for a node that shall begin with them."""
+        from rclpy.parameter import Parameter
+
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        return [
+            Parameter(name, value=list(value) if isinstance(value, tuple) else value)
+            for name, value in values.items()
+        ]
 
     @classmethod
     def declare(cls, node: Node) -> Self:

@@ -16,7 +16,6 @@ from typing import Any
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -34,6 +33,7 @@ from pose_node.ros import messages
 from pose_node.ros.declared_parameters import Parameters, parameter
 from pose_node.ros.exercise_picture import ExercisePicture
 from pose_node.ros.signals import note_signals
+from pose_node.ros.spinning import Spinner
 from pose_node.ros.throttle import Throttle
 from pose_node.ros.transport import prepare_process
 from pose_node.skeletons import BUILT_IN
@@ -287,12 +287,9 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         for warning in warnings:
             node.get_logger().warning(warning)
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        while not signalled and rclpy.ok():
-            executor.spin_once(timeout_sec=0.2)
-    except ExternalShutdownException:
-        pass
+        spinner = Spinner(node)
+        while not signalled and spinner.turn():
+            pass
     finally:
         node.destroy_node()
         rclpy.try_shutdown()

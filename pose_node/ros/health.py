@@ -16,7 +16,7 @@ OLD_MS = 1000.0  # an image older than this says nothing about where people are
 AHEAD_MS = -100.0  # further ahead than clocks that are synchronised ever are
 SLOW_SHARE = 0.5  # of the images that arrive, replaced before their turn
 LOST_SHARE = 0.1  # of the images that were sent
-HANGING = 10.0  # seconds without an answer that no device needs
+HANGING = 10.0  # seconds without an answer that few devices need
 
 
 class Level(IntEnum):
@@ -36,15 +36,16 @@ class Condition(str, Enum):
     DISABLED = "disabled"
     NO_NETWORK = "no network"
     DEVICE_FAULT = "device fault"
-    FAILING = "images fail"
     SMALL_BATCHES = "small batches"
     OTHER_DEVICE = "other device"
     NEVER_CAME = "no images yet"
     SILENT = "no images any more"
+    FAILING = "images fail"
     ALL_REFUSED = "all images refused"
     UNANSWERED = "images unanswered"
     NO_ANSWERS = "no answers any more"
     REFUSED = "images refused"
+    FAILING_IN_PART = "outputs fail"
     STAMP_JUMP = "stamps jumped"
     NO_STAMP = "no stamps"
     AHEAD = "stamps ahead"
@@ -116,9 +117,6 @@ def judge_node(node: NodeReport) -> Verdict:
         return Verdict(Level.ERROR, Condition.DEVICE_FAULT, node.device_fault)
     if not node.enabled:
         return Verdict(Level.OK, Condition.DISABLED, "disabled by the service ~/enable")
-    if node.stages.failing:
-        message = f"images fail: {node.stages.last_failure}"
-        return Verdict(Level.ERROR, Condition.FAILING, message)
     if node.device_warning:
         return Verdict(Level.WARN, Condition.OTHER_DEVICE, node.device_warning)
     if node.batch_limit is not None:
@@ -177,6 +175,19 @@ def judge_depth(report: DepthReport, topic: str, *, working: bool) -> Verdict:
     return Verdict(Level.OK, Condition.WORKING, f"{report.rate_in:.1f} depth images/s")
 
 
+def _failing(report: CameraReport) -> Verdict | None:
+    if report.failure:
+        return Verdict(Level.ERROR, Condition.FAILING, f"images fail: {report.failure}")
+    return None
+
+
+def _failing_in_part(report: CameraReport) -> Verdict | None:
+    if report.partial_failure:
+        message = f"people are published, but not all that goes with them: {report.partial_failure}"
+        return Verdict(Level.WARN, Condition.FAILING_IN_PART, message)
+    return None
+
+
 def _refused(report: CameraReport) -> Verdict | None:
     total = sum(report.refused.values())
     if report.rate_refused and not report.rate_out:
@@ -185,12 +196,12 @@ def _refused(report: CameraReport) -> Verdict | None:
     if report.rate_refused:
         message = f"{total} refused, last: {report.last_error}"
         return Verdict(Level.WARN, Condition.REFUSED, message)
-    if report.waiting > HANGING:
+    if report.waiting > max(HANGING, 5 * report.usual_waiting):
         return Verdict(
             Level.ERROR,
             Condition.NO_ANSWERS,
-            f"no image was answered for {report.waiting:.0f} s: see the status of the node; if "
-            "that is well, its device hangs: see `dmesg`, and start the node anew",
+            f"no image was answered for {report.waiting:.0f} s: if the status of the node is well, "
+            "its device hangs: see `dmesg`, and start the node anew",
         )
     # Of a slow camera the answer before may have left the window when the next image comes.
     telling = report.rate_in > (0.15 if report.published else 0)
@@ -265,7 +276,9 @@ def _span(milliseconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 1e5 else f"{seconds / 86400:.0f} days"
 
 
-_CAMERA_FAULTS: tuple[Callable[[CameraReport], Verdict | None], ...] = (_refused, _clocks, _speed)
+_CAMERA_FAULTS: tuple[Callable[[CameraReport], Verdict | None], ...] = (
+    *(_failing, _refused, _failing_in_part, _clocks, _speed),
+)
 """The worst first."""
 
 

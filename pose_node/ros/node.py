@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import threading
 import traceback
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import SetParametersResult
@@ -55,15 +55,24 @@ class PoseNode(LifecycleNode):
 
     Args:
         load: makes the pipeline when the node is configured.
+        interrupted: whether the process shall end, so that loading is not waited for any more.
+        enabled: whether images are processed, until the service ~/enable says otherwise.
         arguments: of `rclpy.lifecycle.LifecycleNode`.
 
     Attributes:
         parameters: as they are now.
+        enabled: as it is now.
         fails_for_now: the last attempt to configure failed for the device, and may succeed later.
-        hangs: a thread is held by the device, so that this process cannot end cleanly.
     """
 
-    def __init__(self, load: LoadPipeline = load_pipeline, **arguments: Any) -> None:
+    def __init__(
+        self,
+        load: LoadPipeline = load_pipeline,
+        *,
+        interrupted: Callable[[], bool] = lambda: False,
+        enabled: bool = True,
+        **arguments: Any,
+    ) -> None:
         super().__init__("pose_node", **arguments)
         try:
             self.parameters = NodeParameters.declare(self)
@@ -71,12 +80,14 @@ class PoseNode(LifecycleNode):
             super().destroy_node()  # ours would expect a complete node
             raise
         self._load = load
-        self._enabled = True
+        self._interrupted = interrupted
+        self.enabled = enabled
         self._active = False
         self._device_warning = ""
         self._configure_error = ""
         self.fails_for_now = False
-        self.hangs = self._thread_hangs = False
+        self._hanging: list[Worker[ArrivedImage]] = []  # those that did not end when told to
+        self._loading: Future[RecoveringPipeline] | None = None
         self._finalized = False
         self._applying = threading.Lock()
         self._built_from: dict[str, Any] = {}
@@ -123,12 +134,13 @@ class PoseNode(LifecycleNode):
             self._topics.create(self.parameters)
         except Exception as error:
             fault = find_device_fault(error)
-            self._configure_error = fault.reason if fault else str(error) or type(error).__name__
+            self._configure_error = fault.reason if fault else _reason(error)
             self.fails_for_now = fault is not None
             if fault is None and not isinstance(error, (PoseNodeError, ValueError)):
                 raise
         if self._configure_error:
-            self.get_logger().error(f"cannot configure: {self._configure_error}")
+            tell = self.get_logger().info if self._interrupted() else self.get_logger().error
+            tell(f"cannot configure: {self._configure_error}")
             self._free()
             return False
         self._built_from = self.parameters.fixed_values()
@@ -143,15 +155,19 @@ class PoseNode(LifecycleNode):
         return True
 
     def _load_network(self) -> PoseEngine:
-        self._device_thread, self._thread_hangs = ThreadPoolExecutor(1, "pose worker"), False
-        self._device = self._device_thread.submit(
+        self._device_thread = ThreadPoolExecutor(1, "pose worker")
+        self._loading = self._device_thread.submit(
             lambda: RecoveringPipeline(
                 lambda: self._load(self.parameters),
                 logger=self.get_logger(),
                 adopt=self._adopt,
                 first_id=self._first_id,
             )
-        ).result()
+        )
+        while not wait([self._loading], timeout=0.1).done:
+            if self._interrupted():
+                raise PoseNodeError("the process was told to end while the network was loaded")
+        self._device = self._loading.result()
         assert self._device.pipeline is not None
         return self._device.pipeline.engine
 
@@ -239,11 +255,11 @@ class PoseNode(LifecycleNode):
         self._topics.unsubscribe()
         worker, self._worker, self._mailbox = self._worker, None, None
         stopped = worker is None or worker.stop(STOP_SECONDS)
-        if not stopped:
-            self.hangs = self._thread_hangs = True
+        if worker is not None and not stopped:
+            self._hanging.append(worker)
             self.get_logger().fatal(
-                f"the device has not finished an image for {STOP_SECONDS:g} s and holds a thread "
-                "that cannot be ended: see `dmesg`, and start the node anew"
+                "the device does not finish what it does and holds a thread that cannot be ended: "
+                "see `dmesg`, and start the node anew"
             )
         self._topics.clear()
         if self._device is not None and stopped:
@@ -256,17 +272,28 @@ class PoseNode(LifecycleNode):
         self._topics.destroy()
         self._device = None
         if self._device_thread is not None:
-            self._device_thread.shutdown(wait=not self._thread_hangs)
+            self._device_thread.shutdown(wait=not (self.hangs or self.is_loading))
             release_memory()
         self._device_thread = None
         self._device_warning = ""
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the device holds a thread, so that this process cannot end cleanly."""
+        self._hanging = [worker for worker in self._hanging if not worker.ended]
+        return bool(self._hanging)
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a thread still loads a network."""
+        return self._loading is not None and not self._loading.done()
 
     # From image to people
 
     def _on_image(self, camera: CameraTopics, arrived: ArrivedImage) -> None:
         """In the executor's thread: check and store, nothing else."""
         camera.statistics.received(self._age_ms(arrived), messages.to_stamp_ns(arrived.header))
-        if not self._enabled or self._mailbox is None:
+        if not self.enabled or self._mailbox is None:
             camera.statistics.nothing_awaited()
             return
         try:
@@ -293,8 +320,15 @@ class PoseNode(LifecycleNode):
         seconds = self._topics.publish(arrived, found, skeleton)
         statistics = self._topics.cameras[arrived.camera].statistics
         statistics.published((turn - arrived.arrived) * 1e3, self._age_ms(arrived))
-        more = self._topics.publish_more(arrived, found, skeleton, self.parameters)
-        self._stages.worked({**pipeline.stage_times, "publish": seconds, **more})
+        stages = {**pipeline.stage_times, "publish": seconds}
+        try:
+            stages |= self._topics.publish_more(arrived, found, skeleton, self.parameters)
+        except Exception as error:  # noqa: BLE001 - the people are out, and come first
+            statistics.failed_in_part(_reason(error))
+            self._log_failure("what goes with people could not be published", error)
+        else:
+            statistics.complete()
+        self._stages.worked(stages)
 
     def _age_ms(self, arrived: ArrivedImage) -> float:
         """Milliseconds since the image was taken, by the node's clock (which may be simulated).
@@ -313,19 +347,25 @@ class PoseNode(LifecycleNode):
         if self._throttle.lets_through(camera, error.kind):
             self.get_logger().error(f"image on {topics.topic} refused: {error}")
 
-    def _fail(self, error: Exception) -> None:
-        self._stages.failed(str(error) or type(error).__name__)
-        if self._throttle.lets_through("failure", type(error).__name__):
+    def _fail(self, arrived: ArrivedImage | None, error: Exception) -> None:
+        """In the worker's thread: an image could not be processed, or several together (None)."""
+        self._stages.failed(_reason(error))
+        if arrived is not None:
+            self._topics.cameras[arrived.camera].statistics.failed(_reason(error))
+        self._log_failure("an image could not be processed", error)
+
+    def _log_failure(self, what: str, error: Exception) -> None:
+        if self._throttle.lets_through(what, type(error).__name__):
             expected = isinstance(error, PoseNodeError)
             lines = [str(error)] if expected else traceback.format_exception(error)
-            self.get_logger().error(f"an image could not be processed: {''.join(lines)}")
+            self.get_logger().error(f"{what}: {''.join(lines)}")
 
     # Services, parameters, reports
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self._enabled = request.data
+        self.enabled = request.data
         response.success = True
-        response.message = "images are processed" if self._enabled else "images are ignored"
+        response.message = "images are processed" if self.enabled else "images are ignored"
         self.get_logger().info(response.message)
         return response
 
@@ -359,7 +399,7 @@ class PoseNode(LifecycleNode):
         engine = None if pipeline is None else pipeline.engine
         report = NodeReport(
             state=self.state_name,
-            enabled=self._enabled,
+            enabled=self.enabled,
             model=engine.model_name if engine else "",
             device=engine.device if engine else "",
             device_description=engine.device_description if engine else "",
@@ -381,6 +421,10 @@ class PoseNode(LifecycleNode):
         if self._active:
             return "active"
         return "inactive" if self._device is not None else "unconfigured"
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _values(given: Sequence[Parameter[Any]]) -> dict[str, Any]:

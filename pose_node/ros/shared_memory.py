@@ -20,6 +20,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Fast DDS puts it
@@ -84,12 +85,18 @@ class PortWatch:
     Args:
         process: its folder in /proc.
         now: the clock, in seconds.
+        ignored: paths of ports that are not its own, or not worth telling of again.
     """
 
     def __init__(
-        self, process: Path = Path("/proc/self"), now: Callable[[], float] = time.monotonic
+        self,
+        process: Path = Path("/proc/self"),
+        now: Callable[[], float] = time.monotonic,
+        *,
+        ignored: AbstractSet[str] = frozenset(),
     ) -> None:
         self._process = process
+        self._ignored = set(ignored)
         self._now = now
         self._next_look = now()
         self._sound: dict[str, int] = {}  # inodes of the ports by path, if none was missing
@@ -104,10 +111,14 @@ class PortWatch:
         self._missing_looks = self._missing_looks + 1 if missing else 0
         return missing if self._missing_looks >= _LOOKS_UNTIL_LOST else set()
 
+    def ignore(self, ports: AbstractSet[str]) -> None:
+        """Tell no more of these ports."""
+        self._ignored |= ports
+
     def _missing(self) -> set[str]:
         if self._sound and all(_inode(path) == inode for path, inode in self._sound.items()):
             return set()
-        ports = held_ports(self._process)
+        ports = held_ports(self._process) - self._ignored
         mapped = self._mapped_inodes() if ports else set()
         found = {path: _inode(path) for path in ports}
         missing = {path for path, inode in found.items() if inode not in mapped}

@@ -33,11 +33,15 @@ class CameraReport:
         arrival: stamp to arrival at the node, likewise.
         wait: arrival to its turn, likewise.
         waiting: seconds for which images have come, and none of them was answered.
+        usual_waiting: the longest of the latest that ended with an answer.
         silent: no image has come for `SILENT_SECONDS`, and for longer than this camera's pace
             explains; or none ever.
         jumps: how often a stamp did not follow from the one before, as when a clock is set.
         last_jump: seconds of the latest, negative for back.
         unstamped: the latest image had no stamp.
+        failure: why the latest image could not be processed; "" if it could.
+        partial_failure: why something that goes with the people of the latest image could not be
+            published; "" if all could.
         settled: the window is full: what it shows is no accident of the start.
     """
 
@@ -56,10 +60,13 @@ class CameraReport:
     arrival: list[float] | None
     wait: list[float] | None
     waiting: float
+    usual_waiting: float
     silent: bool
     jumps: int
     last_jump: float
     unstamped: bool
+    failure: str
+    partial_failure: str
     settled: bool
 
 
@@ -81,6 +88,8 @@ class CameraStatistics:
         self._last_stamp: tuple[float, int] | None = None  # when it came, nanoseconds
         self._unstamped = False
         self._waiting_since: float | None = None
+        self._answers: deque[float] = deque(maxlen=9)
+        self._failure = self._partial_failure = ""
 
     def received(self, arrival_ms: float, stamp_ns: int | None = None) -> None:
         """An image arrived.
@@ -117,6 +126,7 @@ class CameraStatistics:
         """Of the images until now none will be answered, and none need be."""
         with self._lock:
             self._waiting_since = None
+            self._failure = self._partial_failure = ""
 
     def replaced(self) -> None:
         """An image was replaced by a newer one before its turn."""
@@ -142,9 +152,27 @@ class CameraStatistics:
         """An image was answered: it waited so long for its turn, and was so old in the end."""
         with self._lock:
             self._counts["published"] += 1
+            self._failure = ""
+            if self._waiting_since is not None:
+                self._answers.append(self._now() - self._waiting_since)
             self._waiting_since = None
             self._waits.add(wait_ms)
             self._ages.add(age_ms)
+
+    def failed(self, reason: str) -> None:
+        """An image could not be processed, for a reason that is not the image."""
+        with self._lock:
+            self._failure = reason
+
+    def failed_in_part(self, reason: str) -> None:
+        """An image was answered, but something that goes with its people was not published."""
+        with self._lock:
+            self._partial_failure = reason
+
+    def complete(self) -> None:
+        """Everything that goes with the people of an image was published."""
+        with self._lock:
+            self._partial_failure = ""
 
     def report(self) -> CameraReport:
         """The state now."""
@@ -165,10 +193,13 @@ class CameraStatistics:
                 arrival=self._arrivals.percentiles(50, 95),
                 wait=self._waits.percentiles(50, 95),
                 waiting=(0.0 if self._waiting_since is None else self._now() - self._waiting_since),
+                usual_waiting=max(self._answers, default=0.0),
                 silent=self._now() - self._last_arrival > self._patience(),
                 jumps=self._jumps.count(),
                 last_jump=self._last_jump,
                 unstamped=self._unstamped,
+                failure=self._failure,
+                partial_failure=self._partial_failure,
                 settled=self._arrivals.settled(),
             )
 
@@ -260,13 +291,11 @@ class StageReport:
 
     Attributes:
         stages_ms: for each stage p50 and p95 in milliseconds.
-        failing: the latest image could not be processed.
-        failures: how many could not, since the start.
+        failures: how many images could not be processed, since the start.
         last_failure: the latest reason.
     """
 
     stages_ms: Mapping[str, list[float]]
-    failing: bool
     failures: int
     last_failure: str
 
@@ -277,21 +306,18 @@ class StageStatistics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stages: dict[str, Window] = {}
-        self._failing = False
         self._failures = 0
         self._last_failure = ""
 
     def worked(self, seconds: Mapping[str, float]) -> None:
         """The work was done, in so many seconds for each stage."""
         with self._lock:
-            self._failing = False
             for name, value in seconds.items():
                 self._stages.setdefault(name, Window()).add(value * 1e3)
 
     def failed(self, reason: str) -> None:
         """The work failed."""
         with self._lock:
-            self._failing = True
             self._failures += 1
             self._last_failure = reason
 
@@ -301,7 +327,6 @@ class StageStatistics:
             found = {name: stage.percentiles(50, 95) for name, stage in self._stages.items()}
             return StageReport(
                 {name: values for name, values in found.items() if values is not None},
-                self._failing,
                 self._failures,
                 self._last_failure,
             )

@@ -7,14 +7,12 @@ stamps, and logs them as ``pose-node view`` does with results.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import rclpy
 from rclpy.exceptions import NameValidationException, ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
@@ -27,6 +25,7 @@ from pose_node.msg import PersonPose3DArray, PersonPoseArray, SkeletonInfo
 from pose_node.poses import Skeleton
 from pose_node.ros import messages
 from pose_node.ros.signals import note_signals
+from pose_node.ros.spinning import Spinner
 from pose_node.ros.throttle import Throttle
 from pose_node.ros.transport import prepare_process
 from pose_node.skeletons import BUILT_IN
@@ -256,7 +255,9 @@ def _run(arguments: Sequence[str], options: argparse.Namespace) -> int:
         for warning in warnings:
             node.get_logger().warning(warning)
         try:
-            _spin(node, signalled)
+            spinner = Spinner(node, fatal=(PoseNodeError,))  # the recording cannot be written
+            while not signalled and spinner.turn():
+                pass
             # Before DDS ends, which takes its time: what was seen is safe then.
             print(f"{node.num_frames} frames; {destination.close()}", flush=True)
         finally:
@@ -265,14 +266,6 @@ def _run(arguments: Sequence[str], options: argparse.Namespace) -> int:
         destination.abort()
         raise
     return 0
-
-
-def _spin(node: LiveView, signalled: list[int]) -> None:
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    with contextlib.suppress(ExternalShutdownException):
-        while not signalled and rclpy.ok():
-            executor.spin_once(timeout_sec=0.2)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Protocol, TypeVar
@@ -15,6 +16,8 @@ from pose_node.ros.mailbox import Mailbox
 
 _MOST_DECODERS = 4
 """Threads that decode images; more cameras take turns."""
+
+_LOADING_SECONDS = 60.0
 
 _LONGEST_TURN = 1.0
 """Seconds that a turn waits for images, and the end of the interpreter for a turn."""
@@ -44,7 +47,8 @@ class Worker(Generic[ArrivalType]):
             (`time.monotonic`).
         refuse: called with every image that cannot be decoded, or comes while the device is broken.
         thread: runs the work: the one that loaded the network, see `PoseNode`.
-        fail: called with every other error, of decoding, the pipeline or `deliver`.
+        fail: called with every other error, of decoding, the pipeline or `deliver`, and the image
+            that it came from; None where several images failed together, and are tried one by one.
         upkeep: called before every wait for images; returns in how many seconds it wants to be
             called again even though none come.
         most: images that are worked on together, where that is faster than one after the other;
@@ -60,7 +64,7 @@ class Worker(Generic[ArrivalType]):
         *,
         deliver: Callable[[ArrivalType, Found, float], None],
         refuse: Callable[[ArrivalType, ImageError | DeviceError], None],
-        fail: Callable[[Exception], None],
+        fail: Callable[[ArrivalType | None, Exception], None],
         thread: ThreadPoolExecutor,
         upkeep: Callable[[], float | None] = lambda: None,
         most: int | None = None,
@@ -80,19 +84,30 @@ class Worker(Generic[ArrivalType]):
         # Compressed images of several cameras are decoded at the same time.
         self._decoders = ThreadPoolExecutor(min(cameras, _MOST_DECODERS), "decode")
         self._ended = threading.Event()
+        self._in_upkeep = False
+        self._times: deque[float] = deque(maxlen=5)  # seconds of the latest turns
         self._thread.submit(self._turn)
 
     def stop(self, seconds: float | None = None) -> bool:
         """Finish the images at hand and end the work; the thread stays.
 
         Args:
-            seconds: wait at most so long; None for ever.
+            seconds: wait at most so long, or as long as a slow device may take: five times as long
+                as for its latest images, a minute for loading the network anew. None for ever.
 
         Returns:
             Whether it has ended. A device that hangs lets it go on for ever.
         """
         self._mailbox.close()
+        if seconds is not None:
+            usual = max(self._times, default=0.0)
+            seconds = max(seconds, 5 * usual, _LOADING_SECONDS if self._in_upkeep else 0)
         return self._ended.wait(seconds)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the work has ended."""
+        return self._ended.is_set()
 
     def _turn(self) -> None:
         try:
@@ -114,13 +129,17 @@ class Worker(Generic[ArrivalType]):
         return True
 
     def _work(self) -> None:
+        self._in_upkeep = True
         wait = self._upkeep()
+        self._in_upkeep = False
         arrivals = self._mailbox.take(
             _LONGEST_TURN if wait is None else min(wait, _LONGEST_TURN),
             most=self._most,
             window=self._window(),
             cameras=self._cameras,
         )
+        if not arrivals:
+            return
         turn = time.monotonic()
         apply = self._decoders.map if len(arrivals) > 1 else map
         decoded = [pair for pair in apply(self._decode, arrivals.values()) if pair]
@@ -128,6 +147,7 @@ class Worker(Generic[ArrivalType]):
             # One image may have spoilt the batch: the others shall not suffer.
             for pair in decoded:
                 self._run([pair], turn)
+        self._times.append(time.monotonic() - turn)
 
     def _decode(self, arrival: ArrivalType) -> tuple[ArrivalType, Frame] | None:
         try:
@@ -135,7 +155,7 @@ class Worker(Generic[ArrivalType]):
         except ImageError as error:
             self._refuse(arrival, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next image gets its chance
-            self._fail(error)
+            self._fail(arrival, error)
         return None
 
     def _run(self, decoded: Sequence[tuple[ArrivalType, Frame]], turn: float) -> bool:
@@ -147,11 +167,11 @@ class Worker(Generic[ArrivalType]):
                 self._refuse(arrival, error)
             return True
         except Exception as error:  # noqa: BLE001 - whatever it is, the next image gets its chance
-            self._fail(error)
+            self._fail(decoded[0][0] if len(decoded) == 1 else None, error)
             return False
         for (arrival, _), found in zip(decoded, results, strict=True):
             try:
                 self._deliver(arrival, found, turn)
             except Exception as error:  # noqa: BLE001 - likewise
-                self._fail(error)
+                self._fail(arrival, error)
         return True

@@ -2,8 +2,9 @@
 
 ``python -m tests.ros.faulty_node --ros-args ...``. The grey value of an image says what happens to
 it: see `FAULTS`. The variable FAULTY_LOADS names a file: while it is there, loading the network
-raises what stands in it; FAULTY_SECONDS is how long it takes for an image; FAULTY_PATIENCE is for
-how many seconds the node waits for a device that hangs. With FAULTY_IMAGES=no all images are good.
+raises what stands in it, or takes for ever if nothing does. FAULTY_SECONDS is how long it takes for
+an image; FAULTY_PATIENCE is for how many seconds the node waits for a device that hangs. With
+FAULTY_IMAGES=no all images are good.
 """
 
 from __future__ import annotations
@@ -81,7 +82,11 @@ class FaultyPipeline:
 def load(parameters: NodeParameters) -> Any:
     """Make the pipeline, unless loading fails by plan."""
     with contextlib.suppress(KeyError, FileNotFoundError):
-        raise RuntimeError(Path(os.environ["FAULTY_LOADS"]).read_text())
+        reason = Path(os.environ["FAULTY_LOADS"]).read_text()
+        if not reason:
+            print("loading for ever", flush=True)
+            threading.Event().wait()
+        raise RuntimeError(reason)
     return FaultyPipeline(parameters)
 
 

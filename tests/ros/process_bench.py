@@ -16,6 +16,8 @@ from typing import Any
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from pose_node.msg import PersonPoseArray
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -183,6 +185,39 @@ class Robot:
         assert self.wait(lambda: self.value("state", "node") == "active")
         publisher = self.publisher()
         assert self.wait(lambda: publisher.get_subscription_count() > 0)
+
+    # Services
+
+    def call(self, kind: Any, name: str, request: Any) -> Any:
+        """The answer of a service, asked again where there is none.
+
+        ROS drops the answer to a client that the service has not discovered yet.
+        """
+        client = self.node.create_client(kind, name)
+        answer = None
+        for _ in range(6):
+            assert self.wait(client.service_is_ready), name
+            answer = client.call_async(request)
+            if self.wait(answer.done, seconds=5):
+                break
+        assert answer is not None
+        assert answer.done(), name
+        self.node.destroy_client(client)
+        return answer.result()
+
+    def change_state(self, **states: int) -> None:
+        """Walk the node to states of its lifecycle, each by a transition."""
+        for state, transition in states.items():
+            request = ChangeState.Request(transition=Transition(id=transition))
+            self.call(ChangeState, "pose_node/change_state", request)
+            assert self.state() == state
+
+    def state(self) -> str:
+        """Where the node is in its lifecycle."""
+        answer = self.call(GetState, "pose_node/get_state", GetState.Request())
+        return str(answer.current_state.label)
+
+    # Images
 
     def publisher(self, topic: str = "image_raw", kind: type = Image) -> Any:
         """The publisher of a topic."""

@@ -57,6 +57,16 @@ def test_what_the_device_lacks_is_waited_for(make_bench: Any) -> None:
     assert bench.run(autostart.step)  # and never again
 
 
+def test_a_walk_may_end_half_way(make_bench: Any) -> None:
+    bench: Bench = make_bench()
+    autostart = Autostart(bench.node, goal="inactive")
+    assert not autostart.done
+    assert bench.run(autostart.step)
+    assert (bench.state, autostart.done) == ("inactive", True)
+    assert bench.run(autostart.step)
+    assert bench.state == "inactive"
+
+
 def test_what_time_does_not_heal_is_the_end(make_bench: Any) -> None:
     bench: Bench = make_bench(loader([CheckpointError("no such model")]))
     assert not bench.run(Autostart(bench.node).step)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.ros
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 STALE = DiagnosticStatus.STALE
 TOPIC = "/front/image_raw"
-STAGES = StageReport({"network": [12.34, 15.0]}, failing=False, failures=0, last_failure="")
+STAGES = StageReport({"network": [12.34, 15.0]}, failures=0, last_failure="")
 NODE = NodeReport(
     state="active",
     enabled=True,
@@ -52,10 +52,13 @@ CAMERA = CameraReport(
     arrival=[5.0, 6.0],
     wait=[1.0, 2.0],
     waiting=0.02,
+    usual_waiting=0.02,
     silent=False,
     jumps=0,
     last_jump=0.0,
     unstamped=False,
+    failure="",
+    partial_failure="",
     settled=True,
 )
 DEPTH_TOPIC = "/front/depth/image_raw"

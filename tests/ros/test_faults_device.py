@@ -90,10 +90,10 @@ def test_a_bug_is_one_failed_image(start_faulty: Callable[..., Any], robot: Robo
     process = start_faulty()
     robot.watch().wait_for_node()
     robot.ask()
-    status = robot.wait_for(ERROR, "images fail", "node", lambda: robot.send(value=BUG))
+    status = robot.wait_for(ERROR, "images fail", meanwhile=lambda: robot.send(value=BUG))
     assert status.message == "images fail: integer division or modulo by zero"
     robot.ask()
-    robot.wait_for(OK, "working", "node")
+    robot.wait_for(OK, "working")
     assert process.output.count("Traceback") == 1  # the others within five seconds are counted only
     assert process.end(signal.SIGINT) == 0
 

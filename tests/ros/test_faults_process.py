@@ -14,8 +14,11 @@ pytest.importorskip("rclpy", reason="ROS 2 missing: rclpy cannot be imported")
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import GetParameters, SetParameters
+from std_srvs.srv import SetBool
 
+from pose_node.ros.node_process import NewStarts
 from pose_node.ros.shared_memory import held_ports
 from tests.ros.process_bench import Process, Robot
 
@@ -78,6 +81,16 @@ def test_the_end_of_a_node_that_is_asked_to_end_is_clean_at_any_time(
     assert process.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_node_that_loads_its_network_can_be_ended(
+    start_faulty: Callable[..., Process], robot: Robot, tmp_path: Path, number: int
+) -> None:
+    (tmp_path / "empty").touch()
+    process = start_faulty(environment={"FAULTY_LOADS": str(tmp_path / "empty")})
+    assert robot.wait(lambda: "loading for ever" in process.output)
+    assert process.end(number) == 0
+
+
 def test_a_node_whose_ports_were_taken_away_starts_anew(
     start_faulty: Callable[..., Process], robot: Robot
 ) -> None:
@@ -106,12 +119,9 @@ def test_a_node_that_a_manager_made_active_is_active_again(
 ) -> None:
     robot.watch()
     process = start_faulty("autostart:=false")
-    client = robot.node.create_client(ChangeState, "pose_node/change_state")
-    assert robot.wait(client.service_is_ready)
-    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
-        answer = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
-        assert robot.wait(answer.done)
-        assert answer.result().success
+    robot.change_state(
+        inactive=Transition.TRANSITION_CONFIGURE, active=Transition.TRANSITION_ACTIVATE
+    )
     robot.ask()
     for port in ports_of(process.popen.pid):
         port.unlink()
@@ -119,6 +129,38 @@ def test_a_node_that_a_manager_made_active_is_active_again(
     robot.poses.clear()
     robot.ask()
     assert process.end(signal.SIGINT) == 0
+
+
+def test_a_node_that_rests_goes_on_resting(
+    start_faulty: Callable[..., Process], robot: Robot
+) -> None:
+    """What somebody switched off, perhaps for good reasons, is not switched on by a new start."""
+    robot.watch()
+    process = start_faulty()
+    robot.wait_for_node()
+    threshold = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=0.625)
+    request = SetParameters.Request(parameters=[Parameter(name="score_threshold", value=threshold)])
+    assert robot.call(SetParameters, "pose_node/set_parameters", request).results[0].successful
+    assert robot.call(SetBool, "pose_node/enable", SetBool.Request(data=False)).success
+    robot.change_state(inactive=Transition.TRANSITION_DEACTIVATE)
+    for port in ports_of(process.popen.pid):
+        port.unlink()
+    assert robot.wait(lambda: process.output.count("faulty by none on cuda:0") == 2)
+    wanted = GetParameters.Request(names=["score_threshold"])
+    answer = robot.call(GetParameters, "pose_node/get_parameters", wanted)
+    assert answer.values[0].double_value == 0.625
+    assert robot.state() == "inactive"
+    robot.change_state(active=Transition.TRANSITION_ACTIVATE)
+    robot.wait_for(OK, "disabled", "node")
+    assert process.end(signal.SIGINT) == 0
+
+
+def test_new_starts_have_an_end() -> None:
+    seconds = [0.0]
+    new_starts = NewStarts(lambda: seconds[0])
+    assert [new_starts.allow() for _ in range(5)] == [True, True, True, False, False]
+    seconds[0] = 601.0
+    assert new_starts.allow()
 
 
 def test_a_port_that_a_killed_process_left_half_made_holds_nobody_up(

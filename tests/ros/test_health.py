@@ -24,8 +24,7 @@ from pose_node.ros.statistics import CameraReport, DepthReport, StageReport
 TROUBLESHOOTING = Path(__file__).resolve().parents[2] / "docs/troubleshooting.md"
 OK, WARN, ERROR, STALE = Level.OK, Level.WARN, Level.ERROR, Level.STALE
 TOPIC = "/front/image_raw"
-STAGES = StageReport({}, failing=False, failures=0, last_failure="")
-FAILING = dataclasses.replace(STAGES, failing=True, failures=3, last_failure="odd shape")
+STAGES = StageReport({}, failures=0, last_failure="")
 NODE = NodeReport(
     state="active",
     enabled=True,
@@ -56,10 +55,13 @@ CAMERA = CameraReport(
     arrival=[5.0, 6.0],
     wait=[1.0, 2.0],
     waiting=0.02,
+    usual_waiting=0.05,
     silent=False,
     jumps=0,
     last_jump=0.0,
     unstamped=False,
+    failure="",
+    partial_failure="",
     settled=True,
 )
 DEPTH = DepthReport(
@@ -77,7 +79,7 @@ DEPTH = DepthReport(
 NODES: list[tuple[dict[str, Any], Verdict]] = [
     ({}, Verdict(OK, Condition.WORKING, "yolo11n-pose on cuda:0")),
     (
-        {"enabled": False, "stages": FAILING, "batch_limit": 1},
+        {"enabled": False, "batch_limit": 1},
         Verdict(OK, Condition.DISABLED, "disabled by the service ~/enable"),
     ),
     (
@@ -93,15 +95,11 @@ NODES: list[tuple[dict[str, Any], Verdict]] = [
         Verdict(ERROR, Condition.NO_NETWORK, "no network: no such model"),
     ),
     (
-        {"device_fault": "it is gone: see dmesg", "enabled": False, "stages": FAILING},
+        {"device_fault": "it is gone: see dmesg", "enabled": False},
         Verdict(ERROR, Condition.DEVICE_FAULT, "it is gone: see dmesg"),
     ),
     (
-        {"stages": FAILING, "device_warning": "no CUDA"},
-        Verdict(ERROR, Condition.FAILING, "images fail: odd shape"),
-    ),
-    (
-        {"stages": dataclasses.replace(FAILING, failing=False)},
+        {"stages": StageReport({}, failures=3, last_failure="odd shape")},
         Verdict(OK, Condition.WORKING, "yolo11n-pose on cuda:0"),
     ),
     ({"device_warning": "no CUDA"}, Verdict(WARN, Condition.OTHER_DEVICE, "no CUDA")),
@@ -150,8 +148,24 @@ CAMERAS: list[tuple[dict[str, Any], Verdict]] = [
         Verdict(
             ERROR,
             Condition.NO_ANSWERS,
-            "no image was answered for 12 s: see the status of the node; if that is well, its "
-            "device hangs: see `dmesg`, and start the node anew",
+            "no image was answered for 12 s: if the status of the node is well, its device hangs: "
+            "see `dmesg`, and start the node anew",
+        ),
+    ),
+    (
+        {"waiting": 12.3, "usual_waiting": 3.0},  # a slow device, and a large network
+        Verdict(OK, Condition.WORKING, "28.0 images/s"),
+    ),
+    (
+        {"failure": "odd shape", "rate_out": 0.0, "rate_refused": 1.0, "waiting": 99.0},
+        Verdict(ERROR, Condition.FAILING, "images fail: odd shape"),
+    ),
+    (
+        {"partial_failure": "no such field", "unstamped": True},
+        Verdict(
+            WARN,
+            Condition.FAILING_IN_PART,
+            "people are published, but not all that goes with them: no such field",
         ),
     ),
     # One image in ten seconds: the answer to the one before has left the window.

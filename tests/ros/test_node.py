@@ -203,15 +203,49 @@ def test_a_failure_is_logged_and_counted_and_the_next_image_is_answered(
     bench: Bench, error: Exception, line: str
 ) -> None:
     bench.pipeline.errors = [error]
-    bench.send(image(0))
+    bench.send(fresh_image())
     assert bench.wait_for_log("could not be processed", "error").startswith(line)
     bench.wait_for_value("failures", "1", "node")
-    status = bench.status("node")
+    status = bench.status()
     assert (status.level, status.message) == (DiagnosticStatus.ERROR, f"images fail: {error}")
-    assert bench.ask(image(1)).header == image(1).header
-    status = bench.status("node")
-    assert (status.level, status.message) == (DiagnosticStatus.OK, "yolo11n-pose on cuda:0")
+    answered = fresh_image()
+    assert bench.ask(answered).header == answered.header
+    assert bench.values()["condition"] == "working"
+    assert bench.status("node").level == DiagnosticStatus.OK
     assert bench.values("node")["last failure"] == str(error)
+
+
+def test_what_fails_after_the_people_are_out_is_a_warning(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(*_: Any, **__: Any) -> None:
+        raise ValueError("no such colour")
+
+    monkeypatch.setattr("pose_node.ros.camera_topics.draw_frame", draw)
+    annotated = bench.listen(Image, "image_annotated")
+    bench.until(lambda: bench.is_heard("image_annotated"))
+    bench.ask(fresh_image())
+    bench.wait_for_value("condition", "outputs fail")
+    status = bench.status()
+    assert status.level == DiagnosticStatus.WARN
+    assert status.message.endswith("not all that goes with them: no such colour")
+    assert "no such colour" in bench.wait_for_log("what goes with people", "error")
+    monkeypatch.undo()
+    shown = fresh_image()
+    assert bench.ask(shown).header == shown.header
+    assert bench.get(annotated).header == shown.header
+    bench.wait_for_value("condition", "working")
+
+
+def test_the_failure_of_a_camera_is_its_own(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(cameras=["front", "rear"]).activate()
+    bench.pipeline.errors = [PoseNodeError("odd")]
+    bench.send(image(0), "front/image_raw")
+    bench.wait_for_value("condition", "images fail", "/front/image_raw")
+    answered = fresh_image()
+    assert bench.ask(answered, "rear/image_raw").header == answered.header
+    assert bench.values("/rear/image_raw")["condition"] == "working"
+    assert bench.values("/front/image_raw")["condition"] == "images fail"
 
 
 def test_repeated_failures_are_logged_once(bench: Bench) -> None:

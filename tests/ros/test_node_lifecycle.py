@@ -94,6 +94,25 @@ def test_deactivating_finishes_the_image_at_hand(bench: Bench) -> None:
     assert bench.get(bench._received["poses"]).header == image(1).header
 
 
+def test_a_process_that_shall_end_does_not_wait_for_the_network(
+    make_bench: Callable[..., Bench],
+) -> None:
+    loading, go_on = threading.Event(), threading.Event()
+
+    def load(parameters: NodeParameters) -> FakePipeline:
+        loading.set()
+        go_on.wait()
+        return FakePipeline(parameters)
+
+    bench = make_bench(load, arguments={"interrupted": loading.is_set})
+    assert bench.transition("configure") == ["FAILURE"]
+    told = "cannot configure: the process was told to end while the network was loaded"
+    assert (bench.logs("error"), told in bench.logs("info")) == ([], True)
+    assert (bench.state, bench.node.is_loading) == ("unconfigured", True)
+    go_on.set()
+    bench.until(lambda: not bench.node.is_loading)
+
+
 def test_a_device_that_hangs_is_left_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pose_node.ros.node.STOP_SECONDS", 0.1)
     hanging = bench.pipeline
@@ -106,6 +125,7 @@ def test_a_device_that_hangs_is_left_behind(bench: Bench, monkeypatch: pytest.Mo
     bench.activate()
     assert bench.ask(image(1)).header == image(1).header
     hanging.gate.set()
+    bench.until(lambda: not bench.node.hangs)
     assert bench.transition("deactivate") == ["SUCCESS"]
 
 

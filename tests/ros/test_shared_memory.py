@@ -219,6 +219,17 @@ def test_a_port_that_was_removed_or_replaced_is_lost(
     assert ports.looks(4) == [set(), set(), {PORT}, {PORT}]
 
 
+def test_what_is_not_its_own_is_not_lost(ports: Ports) -> None:
+    inherited, own = ports.make(), ports.make("fastdds_port7001")
+    ports.watch = PortWatch(now=lambda: ports.seconds, ignored={str(inherited)})
+    inherited.unlink()
+    assert not any(ports.looks())
+    own.unlink()
+    assert ports.looks(4)[-1] == {own.name}
+    ports.watch.ignore({str(own)})
+    assert not any(ports.looks())
+
+
 def test_a_lock_that_was_removed_too_does_not_hide_a_loss(ports: Ports) -> None:
     ports.make().unlink()
     (ports.folder / f"{PORT}_el").unlink()

@@ -143,19 +143,33 @@ def test_stages_in_milliseconds() -> None:
         "publish": pytest.approx([1, 1]),
     }
     report = stages.report()
-    assert (report.failing, report.failures, report.last_failure) == (False, 0, "")
+    assert (report.failures, report.last_failure) == (0, "")
 
 
-def test_failing_until_the_next_success() -> None:
+def test_failures_are_counted() -> None:
     stages = StageStatistics()
     stages.failed("out of memory")
     stages.failed("still out of memory")
-    report = stages.report()
-    assert (report.failing, report.failures) == (True, 2)
     stages.worked({"network": 0.01})
     report = stages.report()
-    assert (report.failing, report.failures) == (False, 2)
-    assert report.last_failure == "still out of memory"
+    assert (report.failures, report.last_failure) == (2, "still out of memory")
+
+
+def test_a_camera_fails_until_its_next_success() -> None:
+    camera = CameraStatistics()
+    assert (camera.report().failure, camera.report().partial_failure) == ("", "")
+    camera.failed("odd shape")
+    assert camera.report().failure == "odd shape"
+    camera.published(1.0, 1.0)
+    camera.failed_in_part("no such field")
+    assert (camera.report().failure, camera.report().partial_failure) == ("", "no such field")
+    camera.published(1.0, 1.0)
+    camera.complete()
+    assert camera.report().partial_failure == ""
+    camera.failed("odd shape")
+    camera.failed_in_part("no such field")
+    camera.nothing_awaited()
+    assert (camera.report().failure, camera.report().partial_failure) == ("", "")
 
 
 def test_no_count_is_lost_between_threads() -> None:

@@ -6,6 +6,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -48,7 +49,7 @@ class Desk:
     mailbox: Mailbox[Arrival] = field(default_factory=Mailbox)
     delivered: queue.Queue[tuple[Arrival, Frame, Poses, float]] = field(default_factory=queue.Queue)
     refused: queue.Queue[tuple[Arrival, ImageError]] = field(default_factory=queue.Queue)
-    failed: queue.Queue[Exception] = field(default_factory=queue.Queue)
+    failed: queue.Queue[tuple[Arrival | None, Exception]] = field(default_factory=queue.Queue)
     batches: list[list[str]] = field(default_factory=list)
     find: Callable[[Frame], None] = lambda frame: None
     at_delivery: Callable[[Arrival], None] = lambda arrival: None
@@ -59,7 +60,7 @@ class Desk:
             self.pipeline,
             deliver=self.deliver,
             refuse=lambda arrival, error: self.refused.put((arrival, error)),
-            fail=self.failed.put,
+            fail=lambda arrival, error: self.failed.put((arrival, error)),
             thread=self.thread,
             **options,
         )
@@ -125,9 +126,10 @@ def test_an_image_that_cannot_be_decoded_is_refused_alone(desk: Desk) -> None:
 
 def test_whatever_decoding_raises_the_next_image_gets_its_chance(desk: Desk) -> None:
     error = MemoryError("no memory for 8 gigabytes")
-    desk.mailbox.put("", Arrival(error=error))
+    arrival = Arrival(error=error)
+    desk.mailbox.put("", arrival)
     desk.start()
-    assert desk.failed.get(timeout=SECONDS) is error
+    assert desk.failed.get(timeout=SECONDS) == (arrival, error)
     desk.mailbox.put("", Arrival(value=2))
     assert desk.next_value() == 2
 
@@ -135,9 +137,10 @@ def test_whatever_decoding_raises_the_next_image_gets_its_chance(desk: Desk) -> 
 def test_whatever_the_pipeline_raises_the_next_image_gets_its_chance(desk: Desk) -> None:
     error = RuntimeError("CUDA error")
     desk.find = fail_on(1, error)
-    desk.mailbox.put("", Arrival(value=1))
+    arrival = Arrival(value=1)
+    desk.mailbox.put("", arrival)
     desk.start()
-    assert desk.failed.get(timeout=SECONDS) is error
+    assert desk.failed.get(timeout=SECONDS) == (arrival, error)
     desk.mailbox.put("", Arrival(value=2))
     assert desk.next_value() == 2
     assert desk.delivered.empty()
@@ -151,7 +154,8 @@ def test_an_image_that_spoils_the_batch_does_not_disturb_the_others(desk: Desk) 
     desk.start()
     assert [desk.next_value(), desk.next_value()] == [4, 6]
     assert desk.batches == [["left", "middle", "right"], ["left"], ["middle"], ["right"]]
-    assert desk.failed.get(timeout=SECONDS) is error
+    assert desk.failed.get(timeout=SECONDS) == (None, error)
+    assert desk.failed.get(timeout=SECONDS) == (Arrival("middle", 1), error)
 
 
 def test_whatever_delivery_raises_the_other_images_are_delivered(desk: Desk) -> None:
@@ -160,7 +164,7 @@ def test_whatever_delivery_raises_the_other_images_are_delivered(desk: Desk) -> 
     desk.mailbox.put("front", Arrival("front", 1))
     desk.mailbox.put("rear", Arrival("rear", 2))
     desk.start()
-    assert desk.failed.get(timeout=SECONDS) is error
+    assert desk.failed.get(timeout=SECONDS) == (Arrival("front", 1), error)
     assert desk.next_value() == 2
     assert desk.batches == [["front", "rear"]]
 
@@ -183,6 +187,43 @@ def test_stop_finishes_the_image_at_hand_and_frees_the_thread(desk: Desk) -> Non
     assert desk.next_value() == 1
     assert desk.delivered.empty()
     assert desk.thread.submit(lambda: "free").result(timeout=SECONDS) == "free"
+
+
+def test_a_slow_device_gets_more_time_than_one_that_hangs(desk: Desk) -> None:
+    working, go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    def find(frame: Frame) -> None:
+        working.release()
+        assert go_on.acquire(timeout=SECONDS)
+
+    desk.find = find
+    desk.start()
+    desk.mailbox.put("", Arrival(value=1))
+    assert working.acquire(timeout=SECONDS)
+    threading.Timer(0.1, go_on.release).start()  # it takes a tenth of a second
+    assert desk.next_value() == 1
+    desk.mailbox.put("", Arrival(value=2))
+    assert working.acquire(timeout=SECONDS)
+    started = time.monotonic()
+    assert not desk.worker.stop(0.01)
+    assert time.monotonic() - started >= 0.5
+    assert not desk.worker.ended
+    go_on.release()
+    assert desk.worker.stop()
+    assert desk.worker.ended
+
+
+def test_loading_the_network_anew_may_take_its_time(desk: Desk) -> None:
+    loading, go_on = threading.Event(), threading.Event()
+
+    def load() -> None:
+        loading.set()
+        assert go_on.wait(SECONDS)
+
+    desk.start(upkeep=load)
+    assert loading.wait(SECONDS)
+    threading.Timer(0.2, go_on.set).start()
+    assert desk.worker.stop(0.01)
 
 
 def test_an_interpreter_ends_though_nobody_stopped_the_worker() -> None:
