@@ -1,5 +1,8 @@
 """A camera, the node and, where RViz is installed, a window that shows both:
 ``ros2 launch pose_node demo.launch.py source:=0`` (a webcam), ``source:=/path/to/video.mp4``.
+
+The arguments of pose.launch.py hold here, too, and ``namespace``, ``image`` and ``image_transport``
+for the camera as well; there is one, so ``cameras`` is for pose.launch.py alone.
 """
 
 from __future__ import annotations
@@ -24,7 +27,16 @@ def generate_launch_description() -> LaunchDescription:
         package="pose_node",
         executable="camera",
         name="camera",
-        arguments=[LaunchConfiguration("source"), "--rate", LaunchConfiguration("rate"), "--loop"],
+        namespace=LaunchConfiguration("namespace"),
+        arguments=[
+            LaunchConfiguration("source"),
+            *("--rate", LaunchConfiguration("rate"), "--loop"),
+            *("--transport", LaunchConfiguration("image_transport")),
+        ],
+        remappings=[
+            ("image_raw", LaunchConfiguration("image")),
+            ("image_raw/compressed", [LaunchConfiguration("image"), "/compressed"]),
+        ],
         additional_env=transport_environment(),
         output="screen",
     )
@@ -39,8 +51,8 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument("rate", default_value="30", description="Images a second."),
             DeclareLaunchArgument("rviz", default_value="true", description="Open RViz."),
+            node,  # first: it declares the arguments that the camera takes, too
             camera,
-            node,
             _rviz(share / "rviz" / "pose.rviz"),
         ]
     )

@@ -19,11 +19,14 @@ import cv2
 import numpy as np
 
 from pose_node.errors import ImageError
-from pose_node.image_headers import broken, is_complete, read_header
+from pose_node.image_headers import broken, find_fault, read_header
 from pose_node.imaging import DEFAULT_MAX_PIXELS, CompressedImage, RawImage
 
 KNOWN_DEPTH_ENCODINGS: tuple[str, ...] = ("16UC1", "mono16", "32FC1")
 """Millimetres with 0 for unknown, twice, and metres with NaN for unknown (REP-118)."""
+
+MAX_RVL_PIXELS = 8_000_000
+"""More than depth cameras have: every run takes its time, and there may be one for two pixels."""
 
 _CONFIG = struct.Struct("<iff")
 _SIZE = struct.Struct("<II")
@@ -183,7 +186,8 @@ def _read_compressed(image: CompressedImage, max_pixels: int) -> _Header:
         data = data[_SIZE.size :]
     else:
         raise _unknown_format(image.format)
-    _check_size(width, height, max_pixels)
+    most = max_pixels if codec == "png" else min(max_pixels, MAX_RVL_PIXELS)
+    _check_size(width, height, most)
     return _Header(encoding, codec, width, height, (a, b), data)
 
 
@@ -198,8 +202,8 @@ def _unknown_format(text: str) -> ImageError:
 def _decode_png(header: _Header) -> np.ndarray:
     content = bytes(header.data)
     what = f"PNG of {header.width}x{header.height} pixels, {len(content)} bytes"
-    if not is_complete(content, read_header(header.data)):
-        raise broken(f"{what}, ends before the image does")
+    if fault := find_fault(content, read_header(header.data)):
+        raise broken(f"{what}, {fault}")
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -217,19 +221,21 @@ def _decode_rvl(header: _Header) -> np.ndarray:
     # No pixel takes more than 4 bytes, its share of the runs included.
     numbers = _read_numbers(header.data[: 4 * (len(pixels) + 4)])
     is_value = np.zeros(len(pixels), bool)
-    differences = []
+    is_difference = np.zeros(len(numbers), bool)
     pixel = number = 0
     while pixel < len(pixels):
         runs = numbers[number : number + 2].tolist()
         zeros, values = runs if len(runs) == 2 else (0, 0)
         end = pixel + zeros + values
-        if not pixel < end <= len(pixels):
+        # Only the first run of zeros and the last of values may be empty.
+        empty = (zeros == 0 and pixel > 0) or (values == 0 and end < len(pixels))
+        if empty or not pixel < end <= len(pixels):
             raise broken(f"RVL of {header.width}x{header.height} pixels goes wrong at {pixel}")
-        differences.append(numbers[number + 2 : number + 2 + values])
+        is_difference[number + 2 : number + 2 + values] = True
         is_value[pixel + zeros : end] = True
         number += 2 + values
         pixel = end
-    folded = np.concatenate(differences)
+    folded = numbers[is_difference]
     if len(folded) != np.count_nonzero(is_value):
         raise broken(f"RVL of {header.width}x{header.height} pixels ends too early")
     # Signed numbers were folded: 0, -1, 1, -2 are 0, 1, 2, 3. Sums wrap around at 16 bits.

@@ -18,6 +18,7 @@ KNOWN_FORMATS = ("jpeg", "png", "webp", "bmp", "tiff")
 """The compressed formats that are read, as in `CompressedHeader.format`."""
 
 _MAX_JPEG_SEGMENTS = 1024
+_MAX_JPEG_SCANS = 100  # progressive files have some ten
 _MAX_TIFF_ENTRIES = 1024
 
 # Start-of-frame markers; C4, C8 and CC lie in their range and mean something else.
@@ -25,6 +26,7 @@ _JPEG_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_MARKERS_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
+_TIFF_NUMBERS = {3: "H", 4: "I"}
 
 
 @dataclass(frozen=True)
@@ -79,21 +81,33 @@ def read_header(data: memoryview) -> CompressedHeader:
     return header
 
 
-def is_complete(data: bytes, header: CompressedHeader) -> bool:
-    """Whether the end of the image is there: some decoders fill a missing rest with grey, silently.
+def find_fault(data: bytes, header: CompressedHeader) -> str:
+    """What is wrong with the bytes after the header, as far as that is told without decoding them.
 
-    Trailing bytes after the end are allowed, as some cameras pad their buffers. BMP and TIFF have
-    no end mark; their decoders notice by themselves.
+    An end that is missing: some decoders fill the rest with grey, silently. And scans without end:
+    a JPEG may visit all of its pixels again and again, for a few bytes each time. Trailing bytes
+    after the end are allowed, as some cameras pad their buffers. BMP and TIFF have no end mark;
+    their decoders notice by themselves.
+
+    Args:
+        data: the compressed bytes.
+        header: as `read_header` gives it.
+
+    Returns:
+        The fault in words, "" if there is none.
     """
+    complete = True
     if header.format == "jpeg":
-        # Entropy-coded data never holds FF D9, and thumbnails lie before `end`.
-        return data.rfind(b"\xff\xd9", header.end) >= 0
-    if header.format == "png":
-        return data.rfind(_PNG_END, header.end) >= 0
-    if header.format == "webp":
+        # Entropy-coded data holds neither FF DA nor FF D9, and thumbnails lie before `end`.
+        if data.count(b"\xff\xda", header.end) > _MAX_JPEG_SCANS:
+            return f"has more than {_MAX_JPEG_SCANS} scans"
+        complete = data.rfind(b"\xff\xd9", header.end) >= 0
+    elif header.format == "png":
+        complete = data.rfind(_PNG_END, header.end) >= 0
+    elif header.format == "webp":
         (riff_size,) = struct.unpack_from("<I", data, 4)
-        return len(data) >= 8 + int(riff_size)
-    return True
+        complete = len(data) >= 8 + int(riff_size)
+    return "" if complete else "ends before the image does"
 
 
 def broken(reason: str) -> ImageError:
@@ -162,10 +176,13 @@ def _read_tiff(data: memoryview) -> CompressedHeader:
     size: dict[int, int] = {}
     for index in range(min(count, _MAX_TIFF_ENTRIES)):
         entry = directory + 2 + 12 * index
-        tag, sample_type = struct.unpack_from(order + "HH", data, entry)
-        if tag in (256, 257):
-            value_format = "H" if sample_type == 3 else "I"
-            (size[tag],) = struct.unpack_from(order + value_format, data, entry + 8)
+        tag, value_type, values = struct.unpack_from(order + "HHI", data, entry)
+        if tag not in (256, 257):
+            continue
+        # Decoders differ in which of two they believe, and larger types lie somewhere else.
+        if tag in size or value_type not in _TIFF_NUMBERS or values != 1:
+            raise broken("a TIFF whose width or height is not one number of 16 or 32 bits")
+        (size[tag],) = struct.unpack_from(order + _TIFF_NUMBERS[value_type], data, entry + 8)
     if len(size) < 2:
         raise broken("a TIFF whose first directory gives no width and height")
     return CompressedHeader("tiff", size[256], size[257], 8)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from pose_node.errors import ImageError
-from pose_node.image_headers import CompressedHeader, broken, is_complete, read_header
+from pose_node.image_headers import CompressedHeader, broken, find_fault, read_header
 from pose_node.poses import ChannelOrder
 
 if TYPE_CHECKING:
@@ -338,8 +338,8 @@ def _decode(
 ) -> np.ndarray:
     content = bytes(data)
     what = f"{header.format} of {header.width}x{header.height} pixels, {len(content)} bytes"
-    if not is_complete(content, header):
-        raise broken(f"{what}, ends before the image does")
+    if fault := find_fault(content, header):
+        raise broken(f"{what}, {fault}")
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), _REDUCED_COLOUR[reduction] | flags)
     except cv2.error as error:

@@ -210,6 +210,7 @@ def bytes_of(image: CompressedImage) -> bytes:
         (RVL.format, CONFIG + bytes(7), "broken compressed image"),
         (RVL.format, CONFIG + struct.pack("<II", 0, 5) + bytes(8), "zero area"),
         (RVL.format, CONFIG + struct.pack("<II", 1 << 16, 1 << 16) + bytes(8), "absurd size"),
+        (RVL.format, CONFIG + struct.pack("<II", 4000, 2001) + bytes(8), "absurd size"),
         ("32FC1; compressedDepth png", struct.pack("<iff", 0, np.nan, 0) + bytes_of(PNG)[12:],
          "broken compressed image"),
         ("32FC1; compressedDepth png", struct.pack("<iff", 0, 0, 0) + bytes_of(PNG)[12:],
@@ -247,6 +248,8 @@ def rvl(*words: int, width: int = 4, height: int = 2) -> bytes:
         (RVL.format, rvl(0x99999999), "without numbers"),
         (RVL.format, rvl(0x99999999, 0x99999900), "endless number"),
         (RVL.format, rvl(0x00000000), "goes wrong at 0"),  # no progress
+        (RVL.format, rvl(0x10000000), "goes wrong at 0"),  # no values
+        (RVL.format, rvl(0x01007000), "goes wrong at 1"),  # no zeros
         (RVL.format, rvl(0x61100000), "goes wrong at 7"),  # 6 zeros, 1 value, and no more
         (RVL.format, rvl(0x77000000), "goes wrong at 0"),  # 7 + 7 pixels of 8
         (RVL.format, rvl(0x07111111), "goes wrong at 7"),  # 7 values, of which 6 are there

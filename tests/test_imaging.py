@@ -322,6 +322,43 @@ def test_broken_headers(name: str) -> None:
     assert caught.value.kind == "broken compressed image"
 
 
+def tiff(*entries: tuple[int, int, int, int]) -> bytes:
+    """The start of a TIFF; entries are tag, type, count and value."""
+    return (
+        b"II*\0\x08\0\0\0"
+        + struct.pack("<H", len(entries))
+        + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    )
+
+
+SHORT, LONG, LONG8 = 3, 4, 16
+
+
+def test_a_tiff_says_its_size_once() -> None:
+    """Decoders differ in which of two they believe."""
+    good = tiff((256, SHORT, 1, 640), (257, LONG, 1, 480))
+    check(CompressedImage("", good))
+    for entries in (
+        [(256, LONG, 1, 2000), (257, LONG, 1, 2000), (256, LONG, 1, 16), (257, LONG, 1, 16)],
+        [(256, LONG8, 1, 16), (257, LONG, 1, 16)],
+        [(256, LONG, 2, 16), (257, LONG, 1, 16)],
+    ):
+        with pytest.raises(ImageError, match="not one number of 16 or 32 bits"):
+            check(CompressedImage("", tiff(*entries)), max_pixels=1000)
+
+
+def test_a_jpeg_of_scans_without_end_is_refused() -> None:
+    noise = np.random.default_rng(7).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    progressive = cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    assert 5 < progressive.count(b"\xff\xda") < 20
+    to_array(CompressedImage("", progressive))
+    scan = progressive.rindex(b"\xff\xda")
+    repeated = progressive[:scan] + 200 * progressive[scan:-2] + progressive[-2:]
+    with pytest.raises(ImageError, match="more than 100 scans") as caught:
+        to_array(CompressedImage("", repeated))
+    assert caught.value.kind == "broken compressed image"
+
+
 @pytest.mark.parametrize("reduction", [1, 2, 4, 8])
 @pytest.mark.parametrize("size", [(160, 120), (161, 127), (168, 121)])
 @pytest.mark.parametrize("grey", [False, True])

@@ -29,6 +29,7 @@ JPEG_FORMAT = "bgr8; jpeg compressed bgr8"
 LONGEST_FRAME_ID = 1024
 """Characters; names of frames are some ten."""
 
+_MOST_DOUBLES = 100  # distortion models have up to 14
 _ENCAPSULATION_BYTES = 4
 # Version 2 of plain CDR differs in the alignment of fields of eight bytes. Other formats
 # are refused, not left to rclpy: that of Kilted can be crashed by four bytes of them.
@@ -274,6 +275,8 @@ class _Reader:
     def doubles(self, name: str, count: int) -> tuple[float, ...]:
         if count == 0:
             return ()
+        if count > _MOST_DOUBLES:
+            raise self._malformed(f"{name} of {count} numbers, expected at most {_MOST_DOUBLES}")
         start = self._take(8 * count, name, alignment=self._align_doubles)
         return struct.unpack_from(f"{self._order}{count}d", self._data, start)
 

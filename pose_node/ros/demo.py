@@ -7,9 +7,11 @@ video and leaves an annotated video, an annotated picture and a summary.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -52,21 +54,57 @@ class Seen:
     scores: np.ndarray
 
 
+class Pictures:
+    """JPEGs by the time of their capture, in a file: a long video would fill the memory.
+
+    Args:
+        folder: where that file is, without a name, until the end of the `with` block.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
+        self._places: dict[int, tuple[int, int]] = {}
+
+    def __enter__(self) -> Pictures:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def put(self, stamp_ns: int, jpeg: bytes) -> None:
+        """Keep one."""
+        self._places[stamp_ns] = (self._file.seek(0, os.SEEK_END), len(jpeg))
+        self._file.write(jpeg)
+
+    def stamps(self) -> list[int]:
+        """Of all, in order."""
+        return sorted(self._places)
+
+    def __getitem__(self, stamp_ns: int) -> bytes:
+        offset, size = self._places[stamp_ns]
+        self._file.seek(offset)
+        return self._file.read(size)
+
+
 @dataclass
 class Record:
     """Everything that arrived during the demo."""
 
     published: int = 0
     seen: list[Seen] = field(default_factory=list)
-    pictures: dict[int, bytes] = field(default_factory=dict)  # JPEG by capture time
 
 
 class Audience(Node):
-    """Subscribes to what the node publishes, and keeps it."""
+    """Subscribes to what the node publishes, and keeps it.
 
-    def __init__(self) -> None:
+    Args:
+        pictures: where the annotated images go.
+    """
+
+    def __init__(self, pictures: Pictures) -> None:
         super().__init__("audience", namespace=NAMESPACE)
         self.record = Record()
+        self._pictures = pictures
         self.node_is_ready = False
         self._printed = 0.0
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -85,7 +123,7 @@ class Audience(Node):
         self.record.published += 1
 
     def _on_picture(self, message: CompressedImage) -> None:
-        self.record.pictures[to_stamp_ns(message.header)] = bytes(message.data)
+        self._pictures.put(to_stamp_ns(message.header), bytes(message.data))
 
     def _on_poses(self, message: PersonPoseArray) -> None:
         poses = to_poses(message)
@@ -120,8 +158,9 @@ def main(args: Sequence[str] | None = None) -> int:
         for warning in prepare_process():
             print(f"warning: {warning}", file=sys.stderr)
         start = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
-        record = _play(source, options, arguments[start:])
-        return _report(record, options.output)
+        with Pictures(options.output) as pictures:
+            record = _play(source, options, arguments[start:], pictures)
+            return _report(record, pictures, options.output)
     except PoseNodeError as error:
         print(f"pose-node demo: error: {error}", file=sys.stderr)
         return 1
@@ -158,10 +197,12 @@ def _sample_video() -> Path:
     return path
 
 
-def _play(source: str, options: argparse.Namespace, ros: Sequence[str]) -> Record:
+def _play(
+    source: str, options: argparse.Namespace, ros: Sequence[str], pictures: Pictures
+) -> Record:
     """Start node and camera, listen until the video has ended, stop both; `ros` is for all."""
     rclpy.init(args=["demo", *ros], signal_handler_options=SignalHandlerOptions.NO)
-    audience = Audience()
+    audience = Audience(pictures)
     children: list[subprocess.Popen[bytes]] = []
     try:
         parameters = {"model": options.model, "device": options.device, "tracker": "true"}
@@ -239,13 +280,13 @@ def _listen_until_quiet(audience: Audience, node: subprocess.Popen[bytes]) -> No
     _listen(audience, quiet, None, node)
 
 
-def _report(record: Record, folder: Path) -> int:
+def _report(record: Record, pictures: Pictures, folder: Path) -> int:
     """Write the pictures and print the summary."""
     if not record.seen:
         print("pose-node demo: error: the node published no poses", file=sys.stderr)
         return 1
     print("writing the pictures ...", flush=True)
-    _write_pictures(record, folder)
+    _write_pictures(record, pictures, folder)
     print(summarise(record))
     print(f"  pictures     {folder / 'annotated.mp4'}, {folder / 'annotated.jpg'}")
     return 0
@@ -271,16 +312,16 @@ def summarise(record: Record) -> str:
     )
 
 
-def _write_pictures(record: Record, folder: Path) -> None:
+def _write_pictures(record: Record, pictures: Pictures, folder: Path) -> None:
     """The video of all pictures, and the best single one: most people, then most certain."""
-    stamps = sorted(record.pictures)
+    stamps = pictures.stamps()
     scores = {seen.stamp_ns: seen.scores for seen in record.seen}
     if not stamps:
         raise PoseNodeError("the node published no annotated images")
     best = max(stamps, key=lambda stamp: (len(scores.get(stamp, ())), sum(scores.get(stamp, ()))))
-    (folder / "annotated.jpg").write_bytes(record.pictures[best])
+    (folder / "annotated.jpg").write_bytes(pictures[best])
 
-    first = _decode(record.pictures[stamps[0]])
+    first = _decode(pictures[stamps[0]])
     seconds = (stamps[-1] - stamps[0]) / 1e9
     rate = (len(stamps) - 1) / seconds if seconds > 0 else 1.0
     path = folder / "annotated.mp4"
@@ -294,7 +335,7 @@ def _write_pictures(record: Record, folder: Path) -> None:
     if not writer.isOpened():
         raise PoseNodeError(f"OpenCV cannot write {path}: it has no encoder for mp4v")
     for stamp in stamps:
-        writer.write(_decode(record.pictures[stamp]))
+        writer.write(_decode(pictures[stamp]))
     writer.release()
     temporary.replace(path)
 

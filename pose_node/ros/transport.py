@@ -84,17 +84,22 @@ def find_profile(environment: MutableMapping[str, str] | None = None) -> Path | 
 def _user_has_chosen(variables: MutableMapping[str, str]) -> bool:
     return (
         variables.get("RMW_IMPLEMENTATION", "") not in _FAST_DDS
-        or any(variables.get(name) and not _is_ours(variables[name]) for name in PROFILE_VARIABLES)
+        or any(
+            variables.get(name) and not _is_ours(variables[name], variables)
+            for name in PROFILE_VARIABLES
+        )
         or bool(variables.get("FASTDDS_BUILTIN_TRANSPORTS"))
         or any(Path(name).is_file() for name in _USER_PROFILES)
     )
 
 
-def _is_ours(profile: str) -> bool:
+def _is_ours(profile: str, variables: MutableMapping[str, str]) -> bool:
     """Whether a profile is one of this package, set by a launch file or a parent process."""
-    return bool(re.fullmatch(r"fastdds(_\d+_mib)?\.xml", Path(profile).name)) and (
-        Path(profile).parent.name in ("config", "pose_node")
-    )
+    path, installed = Path(profile).resolve(), find_profile(variables)
+    if installed is not None and path == installed.resolve():
+        return True
+    written = path.parent == _cache_folder(variables).resolve()
+    return written and bool(re.fullmatch(r"fastdds_\d+_mib\.xml", path.name))
 
 
 def _profile_variable(variables: MutableMapping[str, str]) -> str:

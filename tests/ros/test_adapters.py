@@ -16,7 +16,7 @@ from pose_node.drawing import TRACKS
 from pose_node.ros.adapters import ADAPTERS, Adapters, check_adapters
 from pose_node.ros.adapters.foxglove import to_annotations
 from pose_node.ros.adapters.frames import to_transforms
-from pose_node.ros.adapters.hri import body_id, to_ids_list, to_region, to_skeleton_2d
+from pose_node.ros.adapters.hri import Bodies, body_id, to_ids_list, to_region, to_skeleton_2d
 from pose_node.ros.adapters.vision import to_detections
 from tests.conftest import make_frame, make_poses
 from tests.ros.foreign_messages import install
@@ -255,18 +255,38 @@ def test_makes_no_message_for_nobody(packages: dict[str, Any]) -> None:
 
 def test_bodies_come_and_go(packages: dict[str, Any]) -> None:
     node: Any = FakeNode()
-    adapters = Adapters(node, "", ["hri_msgs"])
-    publish(adapters, people(7, -1, 9))
+    seconds = [0.0]
+    bodies = Bodies(node, "", lambda: seconds[0])
+
+    def publish(given: Poses) -> None:
+        bodies.publish(header(), (64, 48), given, COCO17)
+
+    publish(people(7, -1, 9))
     topics = {f"person{track}/{part}" for track in (7, 9) for part in ("skeleton2d", "roi")}
     assert set(node.live) == {f"/humans/bodies/{name}" for name in ("tracked", *topics)}
     assert node.live["/humans/bodies/tracked"].messages[-1].ids == ["person7", "person9"]
-    publish(adapters, people(9))
-    assert "/humans/bodies/person7/roi" not in node.live
+    publish(people(9))
     assert node.live["/humans/bodies/tracked"].messages[-1].ids == ["person9"]
     assert len(node.live["/humans/bodies/person9/skeleton2d"].messages) == 2
-    publish(adapters, people())
+    seconds[0] = 9.9  # who was missed for a while goes on where they were
+    publish(people(7))
+    assert len(node.live["/humans/bodies/person7/skeleton2d"].messages) == 2
+    seconds[0] = 10.1
+    publish(people())
+    assert {topic.split("/")[3] for topic in node.live} == {"tracked", "person7"}
+    seconds[0] = 20.0
+    publish(people())
     assert set(node.live) == {"/humans/bodies/tracked"}
+    publish(people(7))
+    bodies.destroy()
+    assert node.live == {}
+
+
+def test_bodies_are_published_with_the_others(packages: dict[str, Any]) -> None:
+    node: Any = FakeNode()
+    adapters = Adapters(node, "", ["hri_msgs"])
     publish(adapters, people(7))
+    assert node.live["/humans/bodies/tracked"].messages[-1].ids == ["person7"]
     adapters.destroy()
     assert node.live == {}
 

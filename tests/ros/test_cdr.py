@@ -247,6 +247,15 @@ def test_names_of_frames_are_short() -> None:
         cdr.read_camera_info(serialize_message(message))
 
 
+def test_distortion_has_few_numbers() -> None:
+    message = any_camera_info()
+    message.d = [0.5] * 100
+    assert cdr.read_camera_info(serialize_message(message)).d == (0.5,) * 100
+    message.d = [0.5] * 101
+    with pytest.raises(ImageError, match=r"d of 101 numbers, expected at most 100"):
+        cdr.read_camera_info(serialize_message(message))
+
+
 @pytest.mark.parametrize(("start", "order"), [(b"\0\6\0\0", ">"), (b"\0\7\0\0", "<")])
 def test_version_2_is_the_same_for_these_messages(start: bytes, order: str) -> None:
     layout = compressed_layout(HEADER, "png", b"abc", order)
@@ -405,6 +414,6 @@ def test_a_camera_info_that_claims_more_numbers_than_it_has() -> None:
     data = bytearray(serialize_message(message))
     at = data.index(b"plumb_bob\0") + 12
     assert data[at : at + 4] == b"\x05\0\0\0"
-    data[at : at + 4] = b"\xff\xff\xff\xff"
+    data[at : at + 4] = b"\x60\0\0\0"
     with pytest.raises(ImageError, match="d would end at byte"):
         cdr.read_camera_info(bytes(data))

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from pose_node import Poses
 from pose_node.errors import PoseNodeError
 from pose_node.models.fetch import cached_model_path
 from pose_node.ros import demo
-from pose_node.ros.demo import Record, Seen, parse_options, summarise
+from pose_node.ros.demo import Pictures, Record, Seen, parse_options, summarise
 
 pytestmark = pytest.mark.ros
 
@@ -81,12 +82,26 @@ def test_summary_of_one_image() -> None:
     assert "20 ms p50, 20 ms p95" in text
 
 
-def test_pictures(tmp_path: Path) -> None:
+@pytest.fixture
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pictures]:
+    with Pictures(tmp_path_factory.mktemp("pictures")) as made:
+        yield made
+
+
+def test_pictures_are_kept_in_a_file_without_a_name(tmp_path: Path) -> None:
+    with Pictures(tmp_path) as pictures:
+        for stamp, content in ((7, b"seven"), (3, b"three"), (5, b"")):
+            pictures.put(stamp, content)
+        assert pictures.stamps() == [3, 5, 7]
+        assert [pictures[stamp] for stamp in (3, 5, 7)] == [b"three", b"", b"seven"]
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures(pictures: Pictures, tmp_path: Path) -> None:
     record = Record(published=3, seen=[seen(0, age_ms=9), seen(1, age_ms=9, people=4)])
-    record.pictures = {
-        item.stamp_ns: jpeg(60 * number) for number, item in enumerate(record.seen, 1)
-    }
-    assert demo._report(record, tmp_path) == 0
+    for number, item in enumerate(record.seen, 1):
+        pictures.put(item.stamp_ns, jpeg(60 * number))
+    assert demo._report(record, pictures, tmp_path) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["annotated.jpg", "annotated.mp4"]
     best = cv2.imread(str(tmp_path / "annotated.jpg"))
     assert abs(float(best.mean()) - 120) < 3
@@ -94,21 +109,23 @@ def test_pictures(tmp_path: Path) -> None:
     assert (video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)) == (2, 10)
 
 
-def test_nothing_seen_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert demo._report(Record(), tmp_path) == 1
+def test_nothing_seen_is_a_failure(
+    pictures: Pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert demo._report(Record(), pictures, tmp_path) == 1
     assert capsys.readouterr().err == "pose-node demo: error: the node published no poses\n"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_pictures_is_an_error(tmp_path: Path) -> None:
+def test_no_pictures_is_an_error(pictures: Pictures, tmp_path: Path) -> None:
     with pytest.raises(PoseNodeError, match=r"^the node published no annotated images$"):
-        demo._report(Record(seen=[seen(0, age_ms=1)]), tmp_path)
+        demo._report(Record(seen=[seen(0, age_ms=1)]), pictures, tmp_path)
 
 
-def test_a_picture_that_is_none_is_an_error(tmp_path: Path) -> None:
-    record = Record(seen=[seen(0, age_ms=1)], pictures={1: b"no picture"})
+def test_a_picture_that_is_none_is_an_error(pictures: Pictures, tmp_path: Path) -> None:
+    pictures.put(1, b"no picture")
     with pytest.raises(PoseNodeError, match=r"that is no JPEG$"):
-        demo._report(record, tmp_path)
+        demo._report(Record(seen=[seen(0, age_ms=1)]), pictures, tmp_path)
 
 
 def test_without_the_sample_video(

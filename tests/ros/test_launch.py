@@ -313,7 +313,16 @@ def test_demo_starts_camera_and_node(load: Callable[[str], list[Any]]) -> None:
         "--rate",
         LaunchConfiguration("rate"),
         "--loop",
+        "--transport",
+        LaunchConfiguration("image_transport"),
     ]
+    assert camera["namespace"] == LaunchConfiguration("namespace")
+    assert dict(camera["remappings"]) == {
+        "image_raw": LaunchConfiguration("image"),
+        "image_raw/compressed": [LaunchConfiguration("image"), "/compressed"],
+    }
+    kinds = [type(item) for item in actions]
+    assert kinds.index(IncludeLaunchDescription) < kinds.index(Node)  # which declares those
     assert camera["additional_env"] == transport_environment()
     (include,) = (item for item in actions if type(item) is IncludeLaunchDescription)
     (path,) = include.positional[0].positional
@@ -325,7 +334,7 @@ def test_arguments_of_the_camera_are_understood(load: Callable[[str], list[Any]]
     from pose_node.ros.camera_options import parse_options
 
     (camera,) = (item.named for item in load("demo.launch.py") if type(item) is Node)
-    values = {"source": "video.mp4", "rate": "30"}
+    values = {"source": "video.mp4", "rate": "30", "image_transport": "compressed"}
     options = parse_options(
         [
             item.perform(values) if isinstance(item, LaunchConfiguration) else item
@@ -333,6 +342,7 @@ def test_arguments_of_the_camera_are_understood(load: Callable[[str], list[Any]]
         ]
     )
     assert (options.source, options.rate, options.loop) == ("video.mp4", 30.0, True)
+    assert options.transport == "compressed"
 
 
 def test_demo_says_that_rviz_is_missing(load: Callable[[str], list[Any]]) -> None:

@@ -177,10 +177,18 @@ class TestSystem:
         assert transport._free_shared_memory() == 0
 
     def test_our_own_profile_is_no_choice_of_the_user(self) -> None:
-        assert transport._is_ours("/opt/ros/share/pose_node/config/fastdds.xml")
-        assert transport._is_ours("/home/robot/.cache/pose_node/fastdds_16_mib.xml")
-        assert not transport._is_ours("/etc/fastdds.xml")
-        assert not transport._is_ours("/opt/robot/config/profiles.xml")
+        variables = {"XDG_CACHE_HOME": "/home/robot/.cache"}
+        installed = transport.find_profile(variables)
+        assert installed is not None
+        assert transport._is_ours(str(installed), variables)
+        assert transport._is_ours("/home/robot/.cache/pose_node/fastdds_16_mib.xml", variables)
+        for other in (
+            "/etc/fastdds.xml",
+            "/opt/robot/config/fastdds.xml",
+            "/home/robot/.cache/pose_node/mine.xml",
+            "/home/robot/pose_node/fastdds_16_mib.xml",
+        ):
+            assert not transport._is_ours(other, variables)
 
     def test_a_launch_file_gets_profile_and_malloc(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in transport.PROFILE_VARIABLES:

@@ -7,6 +7,8 @@ between the shoulders. Only who is tracked has an id, and so a body.
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -20,6 +22,10 @@ from pose_node.poses import Poses, Skeleton
 
 BODIES = "/humans/bodies"
 """Where REP-155 puts them; it knows no namespaces."""
+
+KEPT_SECONDS = 10.0
+"""The topics of a body stay so long after it was seen: who is missed in a few images comes again,
+and whoever listens would have to find the new topics first."""
 
 _NO_BOX = (0.0, 0.0, 0.0, 0.0)
 
@@ -87,19 +93,22 @@ def to_region(header: Header, size: tuple[int, int], poses: Poses, person: int) 
 
 
 class Bodies:
-    """The topics of all bodies: made when somebody comes, taken away when they leave.
+    """The topics of all bodies: made when somebody comes, taken away when they have left.
 
     Args:
         node: the node that they belong to.
         camera: name of the camera, part of the ids.
+        now: the clock, in seconds.
     """
 
-    def __init__(self, node: Node, camera: str) -> None:
+    def __init__(self, node: Node, camera: str, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._node = node
         self._camera = camera
         self._types: Any = import_module("hri_msgs.msg")
         self._tracked = self._publisher(self._types.IdsList, "tracked")
         self._bodies: dict[str, tuple[Publisher[Any], Publisher[Any]]] = {}
+        self._seen: dict[str, float] = {}  # when each of them was seen last
 
     def publish(
         self, header: Header, size: tuple[int, int], poses: Poses, skeleton: Skeleton
@@ -110,7 +119,10 @@ class Bodies:
             for person, track_id in enumerate(poses.ids.tolist())
             if track_id >= 0
         }
-        for name in [name for name in self._bodies if name not in people]:
+        now = self._now()
+        self._seen |= dict.fromkeys(people, now)
+        for name in [name for name, seen in self._seen.items() if now - seen > KEPT_SECONDS]:
+            del self._seen[name]
             self._destroy(self._bodies.pop(name))
         for name, person in people.items():
             if name not in self._bodies:
@@ -127,7 +139,7 @@ class Bodies:
         """Take the topics away."""
         for publishers in self._bodies.values():
             self._destroy(publishers)
-        self._bodies = {}
+        self._bodies, self._seen = {}, {}
         self._destroy((self._tracked,))
 
     def _publisher(self, kind: type, name: str) -> Publisher[Any]:
