@@ -10,7 +10,6 @@ import math
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import SetParametersResult
@@ -26,11 +25,11 @@ from pose_node.imaging import check
 from pose_node.inference.device_faults import find_device_fault
 from pose_node.msg import SkeletonInfo
 from pose_node.pipeline import Found, PosePipeline
-from pose_node.process_settings import release_memory
 from pose_node.ros import messages, start_up
 from pose_node.ros.adapters import check_adapters
 from pose_node.ros.camera_topics import ArrivedImage, CameraTopics
 from pose_node.ros.depth_topics import check_target_frame
+from pose_node.ros.device_thread import DeviceThread
 from pose_node.ros.health import NodeReport
 from pose_node.ros.lifecycle import with_reason
 from pose_node.ros.loading import LoadPipeline, apply_parameters, load_pipeline, why_on_cpu
@@ -41,7 +40,6 @@ from pose_node.ros.recovery import RecoveringPipeline
 from pose_node.ros.reports import Reports
 from pose_node.ros.statistics import StageStatistics
 from pose_node.ros.throttle import Throttle
-from pose_node.ros.worker import Worker
 
 if TYPE_CHECKING:
     from pose_node.inference.engine import PoseEngine
@@ -86,19 +84,13 @@ class PoseNode(LifecycleNode):
         self._device_warning = ""
         self._configure_error = ""
         self.fails_for_now = False
-        self._hanging: list[Worker[ArrivedImage]] = []  # those that did not end when told to
-        self._loading: Future[RecoveringPipeline] | None = None
         self._finalized = False
         self._applying = threading.Lock()
         self._built_from: dict[str, Any] = {}
-        # Owns the device: it loads the network, too. torch keeps a pool of threads for every thread
-        # that ever computed, and with more of them than processors each operator takes longer.
-        self._device_thread: ThreadPoolExecutor | None = None
-        self._device: RecoveringPipeline | None = None
+        self._device = DeviceThread(interrupted)
         self._first_id = 1
         self._topics = NodeTopics(self)
         self._mailbox: Mailbox[ArrivedImage] | None = None
-        self._worker: Worker[ArrivedImage] | None = None
         self._stages = StageStatistics()
         self._throttle = Throttle(seconds=5.0)
         self._reports = Reports(self)
@@ -155,8 +147,7 @@ class PoseNode(LifecycleNode):
         return True
 
     def _load_network(self) -> PoseEngine:
-        self._device_thread = ThreadPoolExecutor(1, "pose worker")
-        self._loading = self._device_thread.submit(
+        device = self._device.load(
             lambda: RecoveringPipeline(
                 lambda: self._load(self.parameters),
                 logger=self.get_logger(),
@@ -164,12 +155,8 @@ class PoseNode(LifecycleNode):
                 first_id=self._first_id,
             )
         )
-        while not wait([self._loading], timeout=0.1).done:
-            if self._interrupted():
-                raise PoseNodeError("the process was told to end while the network was loaded")
-        self._device = self._loading.result()
-        assert self._device.pipeline is not None
-        return self._device.pipeline.engine
+        assert device.pipeline is not None
+        return device.pipeline.engine
 
     def _adopt(self, pipeline: PosePipeline) -> None:
         """In the worker's thread: a new pipeline is in use."""
@@ -189,19 +176,12 @@ class PoseNode(LifecycleNode):
             self._free()
             if not self._build():
                 return TransitionCallbackReturn.ERROR
-        assert self._device is not None
-        assert self._device_thread is not None
         self._mailbox = Mailbox()
-        pipeline = self._device.pipeline
-        self._worker = Worker(
+        self._device.work(
             self._mailbox,
-            self._device,
             deliver=self._deliver,
             refuse=lambda arrived, error: self._refuse(arrived.camera, error),
             fail=self._fail,
-            thread=self._device_thread,
-            upkeep=self._device.upkeep,
-            most=None if pipeline is None or pipeline.engine.runs_batches else 1,
             window=lambda: self.parameters.batch_window,
             cameras=len(self.parameters.cameras),
         )
@@ -253,40 +233,40 @@ class PoseNode(LifecycleNode):
         self._active = False
         self._start_up_timer.cancel()
         self._topics.unsubscribe()
-        worker, self._worker, self._mailbox = self._worker, None, None
-        stopped = worker is None or worker.stop(STOP_SECONDS)
-        if worker is not None and not stopped:
-            self._hanging.append(worker)
+        self._mailbox = None
+        stopped = self._device.rest(STOP_SECONDS)
+        if not stopped:
             self.get_logger().fatal(
                 "the device does not finish what it does and holds a thread that cannot be ended: "
                 "see `dmesg`, and start the node anew"
             )
         self._topics.clear()
-        if self._device is not None and stopped:
-            self._device.forget()
-            self._first_id = self._device.next_id  # ids are not used again, whatever happens
+        if self._device.loaded is not None and stopped:
+            self._device.loaded.forget()
+            self._first_id = self._device.loaded.next_id  # not used again, whatever happens
         return stopped
 
     def _free(self) -> None:
         self._stop()
         self._topics.destroy()
-        self._device = None
-        if self._device_thread is not None:
-            self._device_thread.shutdown(wait=not (self.hangs or self.is_loading))
-            release_memory()
-        self._device_thread = None
+        self._device.free()
         self._device_warning = ""
 
     @property
     def hangs(self) -> bool:
-        """Whether the device holds a thread, so that this process cannot end cleanly."""
-        self._hanging = [worker for worker in self._hanging if not worker.ended]
-        return bool(self._hanging)
+        """Whether the device keeps a thread, so that the process cannot end cleanly."""
+        return self._device.hangs
 
     @property
     def is_loading(self) -> bool:
         """Whether a thread still loads a network."""
-        return self._loading is not None and not self._loading.done()
+        return self._device.is_loading
+
+    @property
+    def _pipeline(self) -> PosePipeline | None:
+        """The one at work; None while there is none, or its device is broken."""
+        device = self._device.loaded
+        return None if device is None else device.pipeline
 
     # From image to people
 
@@ -306,16 +286,15 @@ class PoseNode(LifecycleNode):
 
     def _choose_reduction(self, width: int, height: int) -> int:
         """In the worker's thread: how many times smaller an image may be decoded."""
-        pipeline = None if self._device is None else self._device.pipeline
+        pipeline = self._pipeline
         if pipeline is None or not self.parameters.reduced_decoding:
             return 1
         return pipeline.engine.largest_reduction(width, height)
 
     def _deliver(self, arrived: ArrivedImage, found: Found, turn: float) -> None:
         """In the worker's thread: publish the people of one image."""
-        assert self._device is not None
-        assert self._device.pipeline is not None
-        pipeline = self._device.pipeline
+        pipeline = self._pipeline
+        assert pipeline is not None
         skeleton = pipeline.engine.skeleton
         seconds = self._topics.publish(arrived, found, skeleton)
         statistics = self._topics.cameras[arrived.camera].statistics
@@ -382,7 +361,7 @@ class PoseNode(LifecycleNode):
         if period != self._diagnostics_timer.timer_period_ns:
             self._diagnostics_timer.timer_period_ns = period
             self._diagnostics_timer.reset()  # else the old period ends first
-        pipeline = None if self._device is None else self._device.pipeline
+        pipeline = self._pipeline
         if pipeline is not None:
             with self._applying:
                 apply_parameters(pipeline, self.parameters)
@@ -394,8 +373,7 @@ class PoseNode(LifecycleNode):
             self.get_logger().warning(reason)
 
     def _report(self) -> None:
-        device = self._device
-        pipeline = None if device is None else device.pipeline
+        device, pipeline = self._device.loaded, self._pipeline
         engine = None if pipeline is None else pipeline.engine
         report = NodeReport(
             state=self.state_name,
@@ -420,7 +398,7 @@ class PoseNode(LifecycleNode):
             return "finalized"
         if self._active:
             return "active"
-        return "inactive" if self._device is not None else "unconfigured"
+        return "inactive" if self._device.loaded is not None else "unconfigured"
 
 
 def _reason(error: Exception) -> str:

@@ -155,10 +155,10 @@ def test_parameters_set_while_the_device_is_broken_hold_afterwards(
     bench: Bench = make_bench(load).activate()
     loaded[0].errors = [RuntimeError("CUDA error: unknown error")]
     bench.send(fresh_image())
-    bench.until(lambda: bench.node._device.fault != "")
+    bench.until(lambda: bench.node._device.loaded.fault != "")
     assert bench.set_parameters(max_people=7)[0].successful
     bench.until(lambda: len(loaded) == 2)
-    bench.until(lambda: bench.node._device.fault == "")
+    bench.until(lambda: bench.node._device.loaded.fault == "")
     assert loaded[1].engine.max_people == 7
     image = fresh_image()
     assert bench.ask(image).header == image.header
@@ -168,7 +168,7 @@ def test_a_node_can_be_stopped_while_its_device_is_broken(make_bench: Any) -> No
     bench: Bench = make_bench().activate()
     bench.pipeline.errors = [RuntimeError("CUDA error: unknown error")]
     bench.send(fresh_image())
-    bench.until(lambda: bench.node._device.fault != "")
+    bench.until(lambda: bench.node._device.loaded.fault != "")
     assert bench.transition("deactivate", "cleanup") == ["SUCCESS"] * 2
     bench.activate()
     image = fresh_image()

@@ -61,7 +61,7 @@ def test_topics_come_and_go(make_bench: MakeBench) -> None:
     assert (bench.state, own_topics(bench)) == ("inactive", outputs)
     assert bench.transition("cleanup") == ["SUCCESS"]
     assert (bench.state, own_topics(bench)) == ("unconfigured", set())
-    assert bench.node._device is None
+    assert bench.node._device.loaded is None
 
 
 def test_transitions_by_the_service(make_bench: MakeBench) -> None:
