@@ -6,6 +6,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor
 
 from pose_node.errors import ImageError
-from pose_node.inference.backends import BACKENDS, prepare
+from pose_node.inference.backends import BACKENDS, choose_device, prepare
 from pose_node.inference.device_engine import DeviceEngine
 from pose_node.inference.device_pipeline import decode_precisely
-from pose_node.inference.devices import describe_device, resolve_device
+from pose_node.inference.devices import describe_device
 from pose_node.inference.exported_network import ExportedNetwork
 from pose_node.inference.letterbox import Letterbox
 from pose_node.inference.networks import Network
@@ -129,7 +130,8 @@ class PoseEngine:
         Args:
             model: a file (checkpoint, native, ``.onnx``, OpenVINO's ``.xml``), or the name of a
                 model that ``pose-node fetch`` has put in the cache.
-            device: "auto" (an NVIDIA GPU if there is one, else the CPU), "cpu", "cuda", "cuda:N".
+            device: "auto" (an NVIDIA GPU if there is one and what runs the network can use it, else
+                the CPU), "cpu", "cuda", "cuda:N".
             half: compute in float16; on NVIDIA GPUs only.
             image_size: longer side of the network's input in pixels, a multiple of its stride.
             score_threshold: people scored at or below are dropped, 0 to 1.
@@ -161,7 +163,7 @@ class PoseEngine:
                 f"threads must be 1 to {available_processors()}, the processors that this process "
                 f"may use, got {threads}"
             )
-        chosen = resolve_device(device)
+        chosen = choose_device(device, Path(model), backend)
         if half and chosen.type != "cuda":
             raise ValueError(
                 "half precision needs an NVIDIA GPU: on the CPU it is slower; unset half"
