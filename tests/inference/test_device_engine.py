@@ -15,7 +15,6 @@ from torch import Tensor
 
 from pose_node import PoseEngine, Poses
 from pose_node.inference import device_engine
-from pose_node.inference.cuda_graph import CudaGraphs
 from pose_node.inference.device_engine import DeviceEngine
 from pose_node.inference.device_pipeline import MAX_CANDIDATES, MAX_PEOPLE
 from pose_node.inference.recorded import REPETITIONS
@@ -420,39 +419,6 @@ def test_a_larger_image_gets_more_memory(recording: Recording) -> None:
     assert len(on_device._upload.pixels) == 640 * 640 * 3 > len(small.pixels)
     engine([grey(32, 32)])
     assert len(on_device._upload.pixels) == 640 * 640 * 3
-
-
-def test_where_recording_fails_there_is_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine without a GPU, recording fails by itself."""
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU: recording would not fail")
-    for name in ("synchronize", "Stream", "graph_pool_handle"):
-        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
-    graphs = CudaGraphs(torch.device("cuda"))
-    calls: list[int] = []
-
-    def function() -> None:
-        calls.append(1)
-
-    with pytest.warns(RuntimeWarning, match="No CUDA graph"):
-        assert graphs.record(function) is function
-    assert graphs.why_not is not None
-    assert graphs.record(function) is function  # and no second warning
-
-
-def test_a_batch_too_large_to_record_does_not_end_recording(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def fail(*_: Any) -> None:
-        raise torch.cuda.OutOfMemoryError("out of memory")
-
-    for name in ("synchronize", "Stream", "graph_pool_handle"):
-        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", fail)
-    graphs = CudaGraphs(torch.device("cuda"))
-    with pytest.warns(RuntimeWarning, match="out of memory"):
-        graphs.record(lambda: None)
-    assert graphs.why_not is None
 
 
 def test_without_graphs_it_says_why() -> None:
