@@ -98,6 +98,10 @@ class CudaGraphs:
         )
         return function
 
+    def forget(self) -> None:
+        """Record what comes now in new memory: that of before is free when its graphs are."""
+        self._pool = torch.cuda.graph_pool_handle()
+
     def _record(self, function: Callable[[], object]) -> Callable[[], object]:
         # One shape for long: it pays to try which of cuDNN's algorithms is the fastest.
         with precise_convolutions(benchmark=True), torch.cuda.stream(self.stream):

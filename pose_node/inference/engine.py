@@ -6,6 +6,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -253,19 +254,20 @@ class PoseEngine:
 
         Args:
             sizes: width and height of the images to come, in pixels; those of most cameras.
-            batch: most images of a call. A GPU is prepared for as many of one size, and for fewer,
-                in both orders of channels.
+            batch: most images of a call. A GPU is prepared for as many of one size, and for fewer.
         """
-        # On a GPU the order of channels is part of what is recorded; elsewhere it costs nothing.
-        orders: tuple[ChannelOrder, ...] = ("bgr", "rgb") if self._on_device else ("bgr",)
-        for width, height in sizes:
-            image = np.full((height, width, 3), 114, np.uint8)
-            for count in range(batch if self._batches else 1, 0, -1):  # most memory first
-                for order in orders:
+        on_device = self._on_device
+        with on_device.warming_up() if on_device is not None else nullcontext():
+            for width, height in sizes:
+                image = np.full((height, width, 3), 114, np.uint8)
+                for count in range(batch if self._batches else 1, 0, -1):  # most memory first
                     for _ in range(2 * REPETITIONS):  # until the graph is recorded and optimised
-                        self([image] * count, channel_order=order)
+                        self([image] * count)
+
+    def release_graphs(self) -> None:
+        """Give up what was recorded on a GPU, and its memory; it is recorded again as it comes."""
         if self._on_device is not None:
-            self._on_device.end_warm_up()
+            self._on_device.forget()
 
     def __call__(
         self,
@@ -275,8 +277,8 @@ class PoseEngine:
     ) -> list[Poses]:
         """Find the people in each image.
 
-        What is found in an image does not depend on the other images of the call. On a GPU, images
-        whose inputs have the same size run through the network as one batch.
+        What is found in an image does not depend on the other images of the call, but for rounding
+        on a GPU, where images whose inputs have the same size run through the network as one batch.
 
         Args:
             images: arrays (H, W, 3) uint8 of any sizes; rows may be padded.

@@ -166,3 +166,25 @@ def test_whatever_is_raised_the_work_goes_on_as_it_is(
     with pytest.warns(RuntimeWarning, match="Triton"):
         assert graphs.record(function) is function
     assert (ended, cuda_graph._FAILED) == ([], [])
+
+
+def test_after_forgetting_other_memory_is_used(
+    ended: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch takes no memory pool again whose graphs are gone."""
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    pools = []
+
+    @contextmanager
+    def graph(_: object, *, pool: object, **__: Any) -> Iterator[None]:
+        pools.append(pool)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    graphs = CudaGraphs(torch.device("cuda"))
+    for _ in range(2):
+        graphs.record(int)
+    graphs.forget()
+    graphs.record(int)
+    assert pools[0] is pools[1] is not pools[2]
+    assert ended == []
