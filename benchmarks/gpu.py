@@ -49,6 +49,8 @@ def main() -> int:
     used_before = memory_used(options)
     with torch.inference_mode():
         engine = load(options)
+        # First: nothing else has taken memory, and cuDNN tries its algorithms before any has run.
+        memory = measure_memory(engine, options, used_before)
         images = {size: read_or_make(options, size) for size in options.sizes}
         calibrate(engine, options, images[options.sizes[0]][0])
         first = images[options.sizes[0]]
@@ -59,9 +61,8 @@ def main() -> int:
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
             "model": engine.model_name,
             "half": engine.half,
+            "memory": memory,
         }
-        # Memory first: nothing else has taken any yet.
-        result["memory"] = measure_memory(engine, options, first, used_before)
         result["calls"] = [
             measure_calls(engine, options, images[size], size, batch)
             for size in options.sizes
@@ -240,11 +241,14 @@ def measure_parts(
     row["why_no_kernels"] = way.why_no_kernels
     program = start(engine, chosen).program
     pipeline: DevicePipeline = program.pipeline
+    drawn = pipeline.draw()
     row["bytes to pinned memory and on"] = time_calls(lambda _: program.upload(chosen), 100)
     row["letterbox"] = time_on_device(engine, pipeline.draw, options.calls)
     network = engine.network
-    row["bare network"] = time_on_device(engine, lambda: network(pipeline.batch), options.calls)
-    row["network and decoding"] = time_on_device(engine, pipeline.infer, options.calls)
+    row["bare network"] = time_on_device(engine, lambda: network(drawn), options.calls)
+    row["network and decoding"] = time_on_device(
+        engine, lambda: pipeline.infer(drawn), options.calls
+    )
     row["people"] = time_on_device(engine, pipeline.select, options.calls)
     row["all"] = time_on_device(engine, pipeline, options.calls)
     if options.join:
@@ -252,13 +256,11 @@ def measure_parts(
 
         other: Any = copy.deepcopy(network)
         join(other)
-        row["bare network, joined"] = time_on_device(
-            engine, lambda: other(pipeline.batch), options.calls
-        )
+        row["bare network, joined"] = time_on_device(engine, lambda: other(drawn), options.calls)
     if options.compile:
         compiled: Any = torch.compile(network)
         row["bare network, compiled"] = time_on_device(
-            engine, lambda: compiled(pipeline.batch), options.calls
+            engine, lambda: compiled(drawn), options.calls
         )
     return row
 
@@ -300,15 +302,18 @@ def measure_people(engine: PoseEngine, options: argparse.Namespace, count: int) 
 
 
 def measure_memory(
-    engine: PoseEngine, options: argparse.Namespace, images: list[np.ndarray], before: int | None
+    engine: PoseEngine, options: argparse.Namespace, before: int | None
 ) -> dict[str, float]:
-    """MB that the process takes of the device when it is prepared for the largest batch."""
-    height, width = images[0].shape[:2]
-    engine.warm_up([(width, height)], batch=max(options.batches))
+    """Seconds to prepare as the node does, for the largest batch, and MB of the device after it."""
+    began = time.perf_counter()
+    engine.warm_up(batch=max(options.batches))
+    result = {"warm-up, s": time.perf_counter() - began}
     after = memory_used(options)
     if before is None or after is None:
-        return {}
-    return {"process": after - before, "torch": torch.cuda.max_memory_reserved() / 2**20}
+        return result
+    torch_now, torch_most = torch.cuda.memory_reserved(), torch.cuda.max_memory_reserved()
+    sizes = {"torch": torch_now / 2**20, "torch, at most": torch_most / 2**20}
+    return {**result, "process": after - before, **sizes}
 
 
 def memory_used(options: argparse.Namespace) -> int | None:

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 
 from pose_node import __version__
-from pose_node.errors import CheckpointError, OutputError, PoseNodeError
+from pose_node.errors import CheckpointError, DeviceError, OutputError, PoseNodeError
+from pose_node.inference.devices import resolve_device
 from pose_node.inference.networks import (
     Network,
     load_exported,
@@ -92,7 +93,7 @@ def prepare(
         PoseNodeError: a package of the backend is missing.
         ValueError: the arguments do not go together.
     """
-    own = {suffix: name for name, suffix in _SUFFIXES.items()}.get(path.suffix)
+    own = _own_backend(path)
     if own is not None and backend not in ("auto", "torch", own):
         raise ValueError(
             f"{path.name} is run by {own}, backend {backend!r} cannot read it: leave backend out, "
@@ -123,6 +124,28 @@ def prepare(
         prepare_network(path, device=device, half=half, end_to_end=end_to_end, threads=threads),
         "torch",
     )
+
+
+def choose_device(name: str, path: Path, backend: str) -> torch.device:
+    """The device to compute on.
+
+    Args:
+        name: see `resolve_device`; "auto" is the CPU where what runs the network can use no other.
+        path: the model's file, or its name.
+        backend: one of `BACKENDS`.
+
+    Raises:
+        DeviceError: the name is none of these, or the device is not there.
+        PoseNodeError: a package of the backend is missing.
+    """
+    device = resolve_device(name)
+    runner = _own_backend(path) or backend
+    if name == "auto" and device.type != "cpu" and runner in _SUFFIXES:
+        try:
+            _check(runner, device)
+        except DeviceError:
+            return torch.device("cpu")
+    return device
 
 
 def candidates(device: torch.device) -> tuple[str, ...]:
@@ -167,6 +190,11 @@ def _code_digest() -> str:
     for module in sorted(modules):
         digest.update(module.read_bytes())
     return digest.hexdigest()
+
+
+def _own_backend(path: Path) -> str | None:
+    """What runs an exported network; None for other files."""
+    return {suffix: name for name, suffix in _SUFFIXES.items()}.get(path.suffix)
 
 
 def _run_by(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -14,6 +14,9 @@ from pose_node.inference.device_faults import find_device_fault
 WARM_UPS = 3
 
 _SETTINGS = threading.RLock()
+
+_FAILED: list[torch.cuda.CUDAGraph] = []
+"""Whose recording could not be ended: torch may still ask them whether they are recording."""
 
 
 @contextmanager
@@ -24,19 +27,30 @@ def precise_convolutions(*, benchmark: bool | None = None) -> Iterator[None]:
     process, so one thread at a time is in here.
 
     Args:
-        benchmark: whether cuDNN tries which of its algorithms is the fastest; None as it is.
+        benchmark: whether cuDNN tries which of its algorithms is the fastest, for shapes that never
+            ran before; None as it is.
     """
     cudnn = torch.backends.cudnn
-    with (
-        _SETTINGS,
-        cudnn.flags(
-            enabled=cudnn.enabled,
-            benchmark=cudnn.benchmark if benchmark is None else benchmark,
-            deterministic=cudnn.deterministic,
-            allow_tf32=False,
-        ),
-    ):
-        yield
+    # Since torch 2.9 each kind of operator has a setting of its own, and where these differ, that
+    # for all of them cannot be read.
+    kinds = [getattr(cudnn, name) for name in ("conv", "rnn") if hasattr(cudnn, name)]
+    with _SETTINGS:
+        tried, allowed = cudnn.benchmark, None
+        precisions = [kind.fp32_precision for kind in kinds]
+        with suppress(RuntimeError):
+            allowed = cudnn.allow_tf32
+        try:
+            cudnn.benchmark = tried if benchmark is None else benchmark
+            cudnn.allow_tf32 = False
+            for kind in kinds:
+                kind.fp32_precision = "ieee"
+            yield
+        finally:
+            cudnn.benchmark = tried
+            if allowed is not None:
+                cudnn.allow_tf32 = allowed
+            for kind, precision in zip(kinds, precisions, strict=True):
+                kind.fp32_precision = precision
 
 
 class CudaGraphs:
@@ -57,6 +71,7 @@ class CudaGraphs:
         torch.cuda.synchronize(device)  # what other streams did to the weights is done
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.why_not: str | None = None
+        self._device = device
         self._pool = torch.cuda.graph_pool_handle()
 
     def record(self, function: Callable[[], object]) -> Callable[[], object]:
@@ -69,29 +84,48 @@ class CudaGraphs:
         if self.why_not is not None:
             return function
         try:
+            return self._record(function)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the function itself may work
+            # Where a recording failed, ending it fails, too, and says only that.
+            hidden = None if error.__suppress_context__ else error.__context__
+            cause = hidden or error
+        reason = f"torch {torch.__version__} cannot record the network: {cause}"
+        fault = find_device_fault(cause)
+        if not (fault and fault.out_of_memory):  # smaller batches may still fit
+            self.why_not = reason
+        warnings.warn(
+            f"No CUDA graph, images will take longer: {reason}", RuntimeWarning, stacklevel=2
+        )
+        return function
+
+    def forget(self) -> None:
+        """Record what comes now in new memory: that of before is free when its graphs are."""
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def _record(self, function: Callable[[], object]) -> Callable[[], object]:
+        # One shape for long: it pays to try which of cuDNN's algorithms is the fastest.
+        with precise_convolutions(benchmark=True), torch.cuda.stream(self.stream):
+            for _ in range(WARM_UPS):
+                function()
             graph = torch.cuda.CUDAGraph()
-            # One shape for long: it pays to try which of cuDNN's algorithms is the fastest.
-            with precise_convolutions(benchmark=True):
-                with torch.cuda.stream(self.stream):
-                    for _ in range(WARM_UPS):
-                        function()
+            try:
                 # Other threads may go on using the device meanwhile.
                 with torch.cuda.graph(
-                    graph,
-                    pool=self._pool,
-                    stream=self.stream,
-                    capture_error_mode="thread_local",
+                    graph, pool=self._pool, stream=self.stream, capture_error_mode="thread_local"
                 ):
                     function()
-        except RuntimeError as error:
-            reason = f"torch {torch.__version__} cannot record the network: {error}"
-            fault = find_device_fault(error)
-            if not (fault and fault.out_of_memory):  # smaller batches may still fit
-                self.why_not = reason
-            warnings.warn(
-                f"No CUDA graph, images will take longer: {reason}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            return function
+            except Exception:
+                self._end(graph)
+                raise
         return graph.replay
+
+    def _end(self, graph: torch.cuda.CUDAGraph) -> None:
+        """End a recording for torch's allocator, which else could never again give memory back.
+
+        Torch does so by itself, but not where the driver refuses to end the recording.
+        """
+        index = self._device.index or 0
+        with suppress(AttributeError, RuntimeError):  # of torch's own, or ended already
+            torch._C._cuda_endAllocateToPool(index, self._pool)
+            _FAILED.append(graph)
+            torch._C._cuda_releasePool(index, self._pool)

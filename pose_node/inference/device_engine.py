@@ -1,14 +1,13 @@
 """Batches of images to people, everything but the first and the last copy on the device.
 
-A composition of a batch (sizes, channel orders, how many) that comes again is recorded as one CUDA
-graph; others run as they are, which takes longer and gives the same results. See docs/gpu.md.
+A composition of a batch (sizes of images, how many) that comes again is recorded as one CUDA graph;
+others run as they are, which takes longer. See docs/gpu.md.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +21,9 @@ from pose_node.inference.device_pipeline import (
     MAX_CANDIDATES,
     MAX_PEOPLE,
     DevicePipeline,
-    ImagePlace,
+    InputSize,
     LiveSettings,
+    image_bytes,
 )
 from pose_node.inference.image_upload import ImageUpload
 from pose_node.inference.letterbox import Letterbox
@@ -31,14 +31,14 @@ from pose_node.inference.networks import Network
 from pose_node.inference.recorded import REPETITIONS
 from pose_node.poses import ChannelOrder, Poses
 
-MAX_GRAPHS = 16
-"""Recorded compositions that are kept."""
+MAX_GRAPHS = 64
+"""Recorded compositions that are kept; they share their memory."""
 
 LONG_UNUSED = 1000
 """Batches after which a graph may make room for another; recording takes as long as hundreds."""
 
-MAX_SEEN = 256
-"""Compositions that are counted before they are recorded."""
+MAX_UNRECORDED = 64
+"""Compositions that are kept beside these; others are made anew when they come again."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,12 @@ class _Program:
         if people.device.type == "cuda":
             self.result = torch.empty(people.shape, pin_memory=True)
             self.done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self.calls = 0
         self.last_used = 0
+
+    @property
+    def recorded(self) -> bool:
+        return self.run is not self.pipeline
 
 
 class DeviceEngine:
@@ -99,8 +104,9 @@ class DeviceEngine:
         self._settings = LiveSettings(network.num_classes, device)
         self._graphs = CudaGraphs(device) if device.type == "cuda" else None
         self._upload: ImageUpload | None = None
-        self._programs: dict[tuple[ImagePlace, ...], _Program] = {}
-        self._seen: Counter[tuple[ImagePlace, ...]] = Counter()
+        self._rows: dict[InputSize, Tensor] = {}
+        self._programs: dict[tuple[Letterbox, ...], _Program] = {}
+        self._repetitions = REPETITIONS
         self._calls = 0
         # Asking the network costs more than one would think, for every image.
         self._num_keypoints, self._end_to_end = network.num_keypoints, network.end_to_end
@@ -113,7 +119,7 @@ class DeviceEngine:
     @property
     def num_graphs(self) -> int:
         """Compositions of batches that are ready to run in one go."""
-        return sum(program.run is not program.pipeline for program in self._programs.values())
+        return sum(program.recorded for program in self._programs.values())
 
     @torch.inference_mode()
     def start(
@@ -128,34 +134,51 @@ class DeviceEngine:
     ) -> Started:
         """Upload a batch and set the device to work, without waiting for it.
 
-        A composition must be finished before it is started again; different ones may overlap.
+        A batch must be finished before the next of the same size of input is started; batches of
+        different sizes may overlap.
 
         Args:
             images: arrays (H, W, 3) uint8 with their channel orders.
             boxes: where each lies in its input; the inputs have one size.
             score_threshold, iou_threshold, classes, max_people: see `PoseEngine`.
         """
-        places = [
-            ImagePlace(image.shape[0], image.shape[1], channel_order, box)
-            for (image, channel_order), box in zip(images, boxes, strict=True)
-        ]
+        channel_orders = [channel_order for _, channel_order in images]
         # The same cameras in another order are the same composition.
-        order = tuple(sorted(range(len(places)), key=lambda index: places[index][:3]))
-        key = tuple(places[index] for index in order)
+        sizes = [(box.image_height, box.image_width) for box in boxes]
+        order = tuple(sorted(range(len(boxes)), key=lambda i: (sizes[i], channel_orders[i])))
+        key = tuple(boxes[index] for index in order)
         with self._stream():
             self._settings.set(score_threshold, iou_threshold, classes)
             program = self._program(key)
+            program.pipeline.set_channel_orders([channel_orders[index] for index in order])
             program.upload([images[index][0] for index in order])
             program.run()
             if program.done is not None:
                 program.result.copy_(program.pipeline.people, non_blocking=True)
                 program.done.record()
-        return Started(program, order, tuple(place.box for place in key), max_people)
+        return Started(program, order, key, max_people)
 
-    def end_warm_up(self) -> None:
-        """What was recorded until now makes room for others first, unless it is used again."""
-        for program in self._programs.values():
-            program.last_used = self._calls - LONG_UNUSED
+    @contextmanager
+    def warming_up(self) -> Iterator[None]:
+        """In here, compositions are recorded at once, and make room first unless they come again.
+
+        That is also when cuDNN tries its algorithms: for shapes that never ran, or not at all.
+        """
+        self._repetitions = 1
+        try:
+            yield
+        finally:
+            self._repetitions = REPETITIONS
+            for program in self._programs.values():
+                program.last_used = self._calls - LONG_UNUSED
+
+    def forget(self) -> None:
+        """Give up what was recorded, and its memory; what comes again is recorded again."""
+        self._programs.clear()
+        self._rows.clear()
+        self._upload = None
+        if self._graphs:
+            self._graphs.forget()
 
     def wait(self, started: Started) -> None:
         """Wait until the device has done all that `start` set it to."""
@@ -198,46 +221,53 @@ class DeviceEngine:
         keypoints = rows[:, 5:].reshape(count, num_keypoints, 3)
         return Poses.from_arrays(rows[:, :4], rows[:, 4], keypoints)
 
-    def _program(self, key: tuple[ImagePlace, ...]) -> _Program:
+    def _program(self, key: tuple[Letterbox, ...]) -> _Program:
         self._calls += 1
-        program = self._programs.get(key)
-        if program is None:
-            program = self._make(key)
-            if len(self._seen) >= MAX_SEEN:
-                self._seen.clear()
-            self._seen[key] += 1
-            if self._graphs and self._seen[key] >= REPETITIONS and self._make_room():
-                program.run = self._graphs.record(program.pipeline)
-                if program.run is program.pipeline and self._graphs.why_not is None:
-                    self._seen[key] -= LONG_UNUSED  # there may be memory for it later
-                else:
-                    self._programs[key] = program
+        program = self._programs.get(key) or self._make(key)
+        program.calls += 1
         program.last_used = self._calls
+        due = not program.recorded and program.calls >= self._repetitions
+        if self._graphs and due and self._make_room():
+            program.run = self._graphs.record(program.pipeline)
+            if not program.recorded:
+                program.calls = -LONG_UNUSED  # there may be memory for it later
         return program
 
     def _make_room(self) -> bool:
         """Whether one more graph may be kept."""
-        if len(self._programs) < MAX_GRAPHS:
+        graphs = self._keys(recorded=True)
+        if len(graphs) < MAX_GRAPHS:
             return True
-        oldest = min(self._programs, key=lambda key: self._programs[key].last_used)
-        if self._calls - self._programs[oldest].last_used < LONG_UNUSED:
+        if self._calls - self._programs[graphs[0]].last_used < LONG_UNUSED:
             return False
-        del self._programs[oldest], self._seen[oldest]
+        del self._programs[graphs[0]]
         return True
 
-    def _make(self, key: tuple[ImagePlace, ...]) -> _Program:
-        needed = sum(place.num_bytes for place in key)
+    def _keys(self, *, recorded: bool) -> list[tuple[Letterbox, ...]]:
+        """What is kept, the longest unused first."""
+        keys = [key for key, program in self._programs.items() if program.recorded == recorded]
+        return sorted(keys, key=lambda key: self._programs[key].last_used)
+
+    def _make(self, key: tuple[Letterbox, ...]) -> _Program:
+        needed = sum(map(image_bytes, key))
         if self._upload is None or len(self._upload.pixels) < needed:
-            self._upload = ImageUpload(needed, self._device)  # programs keep the one they have
+            self._upload = ImageUpload(needed, self._device)
+            # Graphs keep the one that they have; others are made anew and do not hold it.
+            self._programs = {key: each for key, each in self._programs.items() if each.recorded}
+        others = self._keys(recorded=False)
+        if len(others) >= MAX_UNRECORDED:
+            del self._programs[others[0]]
         pipeline = DevicePipeline(
             self._network,
             key,
             pixels=self._upload.pixels,
+            shared_rows=self._rows,
             settings=self._settings,
             dtype=self._dtype,
             kernels=self._kernels,
         )
-        return _Program(pipeline, self._upload)
+        program = self._programs[key] = _Program(pipeline, self._upload)
+        return program
 
     def _stream(self) -> AbstractContextManager[object]:
         return torch.cuda.stream(self._graphs.stream) if self._graphs else nullcontext()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from pose_node.inference.letterbox import PADDING_GREY, Letterbox
 
@@ -41,21 +42,11 @@ def linear_taps(source: int, target: int, *, across: bool) -> np.ndarray:
     return np.stack((*ends, *weights)).astype(np.int32)
 
 
-def grey_canvas(
-    count: int, box: Letterbox, *, dtype: torch.dtype, scale: float, device: torch.device
-) -> Tensor:
-    """Padding and nothing else: (count, height, width, 3), normalised."""
-    grey = torch.tensor(PADDING_GREY, dtype=torch.uint8).to(dtype).mul_(scale)
-    shape = (count, box.height, box.width, 3)
-    return grey.to(device).expand(shape).contiguous()
-
-
 class DeviceLetterbox:
-    """Draws images of one size and channel order into their places on a canvas.
+    """Draws images of one size onto canvases.
 
     Args:
         box: where such an image lies.
-        swap: whether red and blue change places.
         scale: what pixel values are multiplied by.
         device: where to compute.
         kernels: `pose_node.inference.triton_kernels`, to draw by one kernel; None for torch's own
@@ -63,16 +54,9 @@ class DeviceLetterbox:
     """
 
     def __init__(
-        self,
-        box: Letterbox,
-        *,
-        swap: bool,
-        scale: float,
-        device: torch.device,
-        kernels: Any = None,
+        self, box: Letterbox, *, scale: float, device: torch.device, kernels: Any = None
     ) -> None:
         self.box = box
-        self._swap = swap
         self._scale = scale
         self._kernels = kernels
         columns = linear_taps(box.image_width, box.scaled_width, across=True)
@@ -80,31 +64,33 @@ class DeviceLetterbox:
         self._columns = torch.from_numpy(columns).to(device)
         self._rows = torch.from_numpy(rows).to(device)
 
-    def draw(self, images: Tensor, canvas: Tensor) -> None:
-        """Scale, normalise and write the images; the padding stays as it is.
+    def draw(self, images: Tensor, swaps: Tensor, canvas: Tensor) -> None:
+        """Scale, pad and normalise the images.
 
         Args:
             images: (N, image_height, image_width, 3) uint8, contiguous.
-            canvas: (N, height, width, 3) float16 or float32, contiguous, see `grey_canvas`.
+            swaps: (N,) bool: whether red and blue of an image change places.
+            canvas: (N, height, width, 3) float16 or float32, contiguous, overwritten completely.
         """
         box = self.box
         if self._kernels is not None:
             self._kernels.draw(
                 images,
+                swaps,
                 canvas,
                 self._rows,
                 self._columns,
                 corner=(box.top, box.left),
-                swap=self._swap,
+                grey=PADDING_GREY,
                 scale=self._scale,
             )
             return
-        bottom, right = box.top + box.scaled_height, box.left + box.scaled_width
         pixels = self._resize(images)
-        if self._swap:
-            pixels = pixels.flip(3)
-        inner = canvas[:, box.top : bottom, box.left : right]
-        inner.copy_(pixels.to(canvas.dtype).mul_(self._scale))
+        pixels = torch.where(swaps[:, None, None, None], pixels.flip(3), pixels)
+        right = box.width - box.left - box.scaled_width
+        bottom = box.height - box.top - box.scaled_height
+        pixels = pad(pixels, (0, 0, box.left, right, box.top, bottom), value=PADDING_GREY)
+        canvas.copy_(pixels.to(canvas.dtype).mul_(self._scale))
 
     def _resize(self, images: Tensor) -> Tensor:
         """(N, scaled_height, scaled_width, 3) int32, 0 to 255."""

@@ -1,8 +1,8 @@
 """From raw camera bytes on the device to packed people on the device, in static shapes.
 
-A pipeline belongs to one composition of a batch: so many images of these sizes and channel orders.
-It reads and writes the same memory every time and asks the host nothing, so that it can be recorded
-as a CUDA graph; on the CPU the same code runs as it is.
+A pipeline belongs to one composition of a batch: so many images of these sizes. It reads and writes
+the same memory every time and asks the host nothing, so that it can be recorded as a CUDA graph; on
+the CPU the same code runs as it is.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from types import ModuleType
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pose_node.inference.cuda_graph import precise_convolutions
-from pose_node.inference.device_letterbox import DeviceLetterbox, grey_canvas
+from pose_node.inference.device_letterbox import DeviceLetterbox
 from pose_node.inference.device_suppression import (
     Candidates,
     Kept,
@@ -38,18 +37,13 @@ HEADER = 3
 """Numbers before the people of an image: who stayed, who was found, whether that is final."""
 
 
-class ImagePlace(NamedTuple):
-    """An image of a batch: its size, the order of its channels, and where it lies in the input."""
+InputSize = tuple[int, int]
+"""Height and width of the network's input."""
 
-    height: int
-    width: int
-    channel_order: ChannelOrder
-    box: Letterbox
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of its pixels, 3 each, without padding of rows."""
-        return self.height * self.width * 3
+def image_bytes(box: Letterbox) -> int:
+    """Bytes of an image's pixels, 3 each, without padding of rows."""
+    return box.image_height * box.image_width * 3
 
 
 class LiveSettings:
@@ -104,16 +98,18 @@ class DevicePipeline:
 
     Args:
         network: on its device, of torch, in the precision of `dtype`.
-        places: the images, in the order of their bytes; their inputs have one size. Those alike are
-            best side by side.
+        boxes: where each image lies in its input, in the order of their bytes; the inputs have one
+            size. Images alike are best side by side.
         pixels: uint8 on the device, where the images' bytes will lie one after the other.
+        shared_rows: memory for the rows of the largest batch of each size of input so far, which
+            all pipelines share. What is not there yet is put there.
         settings: on the device.
         dtype: float16 or float32, that of the network's input.
         kernels: see `choose_kernels`.
 
     Attributes:
-        batch: (B, 3, height, width), the network's input, channels last.
-        rows: (B, A, 4 + classes + K * dimensions) float32, what the network said, after a call.
+        rows: (B, A, 4 + classes + K * dimensions) float32, what the network said, after a call and
+            until the next of any pipeline with this size of input.
         people: (B, HEADER + MAX_PEOPLE * (5 + 3 * K)) float32, after a call: see `HEADER`, then of
             each person box, score, and keypoints in pixels of the image.
     """
@@ -121,9 +117,10 @@ class DevicePipeline:
     def __init__(
         self,
         network: Network,
-        places: Sequence[ImagePlace],
+        boxes: Sequence[Letterbox],
         *,
         pixels: Tensor,
+        shared_rows: dict[InputSize, Tensor],
         settings: LiveSettings,
         dtype: torch.dtype,
         kernels: ModuleType | None = None,
@@ -131,49 +128,56 @@ class DevicePipeline:
         self._network = network
         self._settings = settings
         self._kernels = kernels
-        device, boxes = pixels.device, [place.box for place in places]
-        preprocessing = network.preprocessing
-        self._canvas = grey_canvas(
-            len(places), boxes[0], dtype=dtype, scale=preprocessing.scale, device=device
-        )
-        self.batch = self._canvas.permute(0, 3, 1, 2)
-        self._drawings: list[tuple[DeviceLetterbox, Tensor, Tensor]] = []
+        self._dtype = dtype
+        self._size = boxes[0].height, boxes[0].width
+        self._shared_rows = shared_rows
+        device, scale = pixels.device, network.preprocessing.scale
+        self._channel_orders: Sequence[ChannelOrder] | None = None
+        self._swaps = torch.zeros(len(boxes), dtype=torch.bool, device=device)
+        self._drawings: list[tuple[DeviceLetterbox, Tensor, slice]] = []
         done = offset = 0
-        for place, alike in groupby(places):
+        for box, alike in groupby(boxes):
             count = len(list(alike))
-            raw = pixels[offset : offset + count * place.num_bytes]
-            letterbox = DeviceLetterbox(
-                place.box,
-                swap=place.channel_order != preprocessing.channel_order,
-                scale=preprocessing.scale,
-                device=device,
-                kernels=kernels,
-            )
-            images = raw.view(count, place.height, place.width, 3)
-            self._drawings.append((letterbox, images, self._canvas[done : done + count]))
+            raw = pixels[offset : offset + count * image_bytes(box)]
+            letterbox = DeviceLetterbox(box, scale=scale, device=device, kernels=kernels)
+            images = raw.view(count, box.image_height, box.image_width, 3)
+            self._drawings.append((letterbox, images, slice(done, done + count)))
             done, offset = done + count, offset + len(raw)
         self._offset, self._scale, self._limit = _back(boxes, device)
         self._person = 5 + 3 * network.num_keypoints
         self.rows = torch.empty(0, device=device)
-        self.people = torch.zeros(len(places), HEADER + MAX_PEOPLE * self._person, device=device)
+        self.people = torch.zeros(len(boxes), HEADER + MAX_PEOPLE * self._person, device=device)
+
+    def set_channel_orders(self, orders: Sequence[ChannelOrder]) -> None:
+        """Write which order the channels of each image have, if that changed."""
+        if orders != self._channel_orders:
+            wanted = self._network.preprocessing.channel_order
+            self._swaps.copy_(torch.tensor([order != wanted for order in orders]))
+            self._channel_orders = orders
 
     def __call__(self) -> None:
         """Images in `pixels` to `rows` and `people`."""
-        self.draw()
-        self.infer()
+        self.infer(self.draw())
         self.select()
 
-    def draw(self) -> None:
-        """Images in `pixels` to the network's input."""
-        for letterbox, images, canvas in self._drawings:
-            letterbox.draw(images, canvas)
+    def draw(self) -> Tensor:
+        """Images in `pixels` to the network's input: (B, 3, height, width), channels last."""
+        shape = len(self._swaps), *self._size, 3
+        canvas = torch.empty(shape, dtype=self._dtype, device=self._swaps.device)
+        for letterbox, images, part in self._drawings:
+            letterbox.draw(images, self._swaps[part], canvas[part])
+        return canvas.permute(0, 3, 1, 2)
 
-    def infer(self) -> None:
-        """The network's input to `rows`."""
-        decoded = decode_precisely(self._network, self.batch)
+    def infer(self, batch: Tensor) -> None:
+        """The network's input to `rows`: side by side, in memory that no graph reuses meanwhile."""
+        decoded = decode_precisely(self._network, batch)
         if self.rows.shape != decoded.shape:
-            self.rows = torch.empty(decoded.shape, device=decoded.device)
-        self.rows.copy_(decoded)  # rows side by side, and in memory that no other graph reuses
+            largest = self._shared_rows.get(self._size)
+            if largest is None or len(largest) < len(decoded):
+                largest = torch.empty(decoded.shape, device=decoded.device)
+                self._shared_rows[self._size] = largest
+            self.rows = largest[: len(decoded)]
+        self.rows.copy_(decoded)
 
     def select(self) -> None:
         """`rows` to `people`."""

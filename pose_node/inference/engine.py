@@ -6,6 +6,8 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,10 +15,10 @@ import torch
 from torch import Tensor
 
 from pose_node.errors import ImageError
-from pose_node.inference.backends import BACKENDS, prepare
+from pose_node.inference.backends import BACKENDS, choose_device, prepare
 from pose_node.inference.device_engine import DeviceEngine
 from pose_node.inference.device_pipeline import decode_precisely
-from pose_node.inference.devices import describe_device, resolve_device
+from pose_node.inference.devices import describe_device
 from pose_node.inference.exported_network import ExportedNetwork
 from pose_node.inference.letterbox import Letterbox
 from pose_node.inference.networks import Network
@@ -129,7 +131,8 @@ class PoseEngine:
         Args:
             model: a file (checkpoint, native, ``.onnx``, OpenVINO's ``.xml``), or the name of a
                 model that ``pose-node fetch`` has put in the cache.
-            device: "auto" (an NVIDIA GPU if there is one, else the CPU), "cpu", "cuda", "cuda:N".
+            device: "auto" (an NVIDIA GPU if there is one and what runs the network can use it, else
+                the CPU), "cpu", "cuda", "cuda:N".
             half: compute in float16; on NVIDIA GPUs only.
             image_size: longer side of the network's input in pixels, a multiple of its stride.
             score_threshold: people scored at or below are dropped, 0 to 1.
@@ -161,7 +164,7 @@ class PoseEngine:
                 f"threads must be 1 to {available_processors()}, the processors that this process "
                 f"may use, got {threads}"
             )
-        chosen = resolve_device(device)
+        chosen = choose_device(device, Path(model), backend)
         if half and chosen.type != "cuda":
             raise ValueError(
                 "half precision needs an NVIDIA GPU: on the CPU it is slower; unset half"
@@ -251,19 +254,20 @@ class PoseEngine:
 
         Args:
             sizes: width and height of the images to come, in pixels; those of most cameras.
-            batch: most images of a call. A GPU is prepared for as many of one size, and for fewer,
-                in both orders of channels.
+            batch: most images of a call. A GPU is prepared for as many of one size, and for fewer.
         """
-        # On a GPU the order of channels is part of what is recorded; elsewhere it costs nothing.
-        orders: tuple[ChannelOrder, ...] = ("bgr", "rgb") if self._on_device else ("bgr",)
-        for width, height in sizes:
-            image = np.full((height, width, 3), 114, np.uint8)
-            for count in range(batch if self._batches else 1, 0, -1):  # most memory first
-                for order in orders:
+        on_device = self._on_device
+        with on_device.warming_up() if on_device is not None else nullcontext():
+            for width, height in sizes:
+                image = np.full((height, width, 3), 114, np.uint8)
+                for count in range(batch if self._batches else 1, 0, -1):  # most memory first
                     for _ in range(2 * REPETITIONS):  # until the graph is recorded and optimised
-                        self([image] * count, channel_order=order)
+                        self([image] * count)
+
+    def release_graphs(self) -> None:
+        """Give up what was recorded on a GPU, and its memory; it is recorded again as it comes."""
         if self._on_device is not None:
-            self._on_device.end_warm_up()
+            self._on_device.forget()
 
     def __call__(
         self,
@@ -273,8 +277,8 @@ class PoseEngine:
     ) -> list[Poses]:
         """Find the people in each image.
 
-        What is found in an image does not depend on the other images of the call. On a GPU, images
-        whose inputs have the same size run through the network as one batch.
+        What is found in an image does not depend on the other images of the call, but for rounding
+        on a GPU, where images whose inputs have the same size run through the network as one batch.
 
         Args:
             images: arrays (H, W, 3) uint8 of any sizes; rows may be padded.

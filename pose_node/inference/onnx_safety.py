@@ -9,6 +9,7 @@ and nothing is copied. Source: onnx.proto of the ONNX project and the encoding o
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,8 @@ _CHILDREN: dict[str, dict[int, str]] = {
     "TensorProto": {13: "StringStringEntryProto"},
 }
 _ENTRY_VALUE = 2  # of StringStringEntryProto
+_MAX_TAG = 0xFFFFFFFF
+_MAX_PATH = 4096  # bytes; Linux opens no longer one
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 
 
@@ -79,7 +82,9 @@ def _external_paths(data: memoryview) -> Iterator[str]:
             if visited > MAX_FIELDS:
                 raise ValueError(f"it has more than {MAX_FIELDS} fields")
             if kind == "StringStringEntryProto" and field == _ENTRY_VALUE:
-                yield bytes(data[first : min(last, first + 4096)]).decode("utf-8", "replace")
+                if last - first > _MAX_PATH:
+                    raise ValueError(f"a path in it has more than {_MAX_PATH} bytes")
+                yield os.fsdecode(bytes(data[first:last]))
             elif field in children:
                 waiting.append((children[field], first, last))
 
@@ -89,6 +94,9 @@ def _fields(data: memoryview, position: int, end: int) -> Iterator[tuple[int, in
     while position < end:
         tag, position = _varint(data, position, end)
         wire_type, field = tag & 7, tag >> 3
+        # ONNX Runtime drops what is above 32 bits, and would see another field than we do.
+        if tag > _MAX_TAG or field == 0:
+            raise ValueError(f"a field has number {field}, expected 1 to {_MAX_TAG >> 3}")
         if wire_type == _VARINT:
             _, position = _varint(data, position, end)
         elif wire_type == _BYTES:

@@ -24,9 +24,19 @@ if TYPE_CHECKING:
 BLOCK = 1024
 
 
-@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
+# Triton compiles a kernel once more for whole numbers that are 1 or multiples of 16, and for memory
+# that begins at these. Where that differs between images it must not, for they would wait; sides of
+# canvases are multiples of 16 whatever the image.
+@triton.jit(  # type: ignore[untyped-decorator,unused-ignore]
+    do_not_specialize=[
+        *("image_height", "image_width", "scaled_height", "scaled_width"),
+        *("top", "left"),
+    ],
+    do_not_specialize_on_alignment=["images", "swaps"],
+)
 def _draw(  # type: ignore[no-untyped-def]
     images,
+    swaps,
     canvas,
     rows,
     columns,
@@ -40,17 +50,17 @@ def _draw(  # type: ignore[no-untyped-def]
     left,
     numbers,
     scale,
-    SWAP: tl.constexpr,
+    GREY: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    # One number of the scaled images each: image, row, column, channel.
+    # One number of the canvases each: image, row, column, channel.
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    there = index < numbers
     channel = index % 3
     pixel = index // 3
-    x = pixel % scaled_width
-    y = (pixel // scaled_width) % scaled_height
-    image = pixel // (scaled_width * scaled_height)
+    x = pixel % canvas_width - left
+    y = (pixel // canvas_width) % canvas_height - top
+    image = pixel // (canvas_width * canvas_height)
+    there = (index < numbers) & (x >= 0) & (x < scaled_width) & (y >= 0) & (y < scaled_height)
 
     x_first = tl.load(columns + x, mask=there, other=0)
     x_second = tl.load(columns + scaled_width + x, mask=there, other=0)
@@ -61,7 +71,8 @@ def _draw(  # type: ignore[no-untyped-def]
     of_upper = tl.load(rows + 2 * scaled_height + y, mask=there, other=0)
     of_lower = tl.load(rows + 3 * scaled_height + y, mask=there, other=0)
 
-    source = 2 - channel if SWAP else channel
+    swap = tl.load(swaps + image, mask=there, other=0)
+    source = tl.where(swap != 0, 2 - channel, channel)
     first = image.to(tl.int64) * image_height
     upper = (first + y_first) * image_width
     lower = (first + y_second) * image_width
@@ -71,36 +82,35 @@ def _draw(  # type: ignore[no-untyped-def]
     d = tl.load(images + (lower + x_second) * 3 + source, mask=there, other=0).to(tl.int32)
     above = (of_upper * ((a * of_left + b * of_right) >> 4)) >> 16
     below = (of_lower * ((c * of_left + d * of_right) >> 4)) >> 16
-    value = ((above + below + 2) >> 2).to(tl.float32) * scale
-
-    line = image.to(tl.int64) * canvas_height + top + y
-    place = (line * canvas_width + left + x) * 3 + channel
-    tl.store(canvas + place, value.to(canvas.dtype.element_ty), mask=there)
+    value = tl.where(there, (above + below + 2) >> 2, GREY).to(tl.float32) * scale
+    tl.store(canvas + index, value.to(canvas.dtype.element_ty), mask=index < numbers)
 
 
 def draw(
     images: Tensor,
+    swaps: Tensor,
     canvas: Tensor,
     rows: Tensor,
     columns: Tensor,
     *,
     corner: tuple[int, int],
-    swap: bool,
+    grey: int,
     scale: float,
 ) -> None:
     """See `DeviceLetterbox.draw`.
 
     Args:
         images: (N, H, W, 3) uint8, contiguous.
+        swaps: (N,) bool.
         canvas: (N, height, width, 3) float16 or float32, contiguous.
         rows, columns: `linear_taps` of the scaled rows and columns.
         corner: top and left pixel of the scaled image on the canvas.
-        swap: whether red and blue change places.
+        grey: the pixel value around it.
         scale: what pixel values are multiplied by.
     """
-    numbers = len(images) * rows.shape[1] * columns.shape[1] * 3
-    _draw[(triton.cdiv(numbers, BLOCK),)](
+    _draw[(triton.cdiv(canvas.numel(), BLOCK),)](
         images,
+        swaps.view(torch.uint8),
         canvas,
         rows,
         columns,
@@ -112,15 +122,15 @@ def draw(
         canvas.shape[2],
         corner[0],
         corner[1],
-        numbers,
+        canvas.numel(),
         scale,
-        SWAP=swap,
+        GREY=grey,
         BLOCK=BLOCK,
         num_warps=4,
     )
 
 
-@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
+@triton.jit(do_not_specialize=["width", "max_kept"])  # type: ignore[untyped-decorator,unused-ignore]
 def _suppress(  # type: ignore[no-untyped-def]
     boxes,
     classes,
@@ -181,7 +191,7 @@ def suppress(candidates: Candidates, iou_threshold: Tensor, max_kept: int) -> tu
         kept,
         width,
         max_kept,
-        BLOCK=triton.next_power_of_2(width),
+        BLOCK=max(BLOCK, triton.next_power_of_2(width)),  # one and the same for small inputs
         num_warps=8,
         # Fused multiplication and addition rounds once where the host rounds twice.
         enable_fp_fusion=False,

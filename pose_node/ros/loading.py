@@ -33,7 +33,8 @@ def why_on_cpu(pipeline: PosePipeline, parameters: NodeParameters, logger: Logge
         return ""
     from pose_node.inference.devices import is_cuda_expected, why_no_cuda  # imports torch
 
-    reason = f"device: auto, running on the CPU: {why_no_cuda()}"
+    why = why_no_cuda() or f"{pipeline.engine.backend} cannot use the GPU"
+    reason = f"device: auto, running on the CPU: {why}"
     if is_cuda_expected():
         logger.warning(reason)
         return reason

@@ -176,6 +176,8 @@ class RecoveringPipeline:
 
     def _take_fewer(self, size: int, fault: DeviceFault) -> None:
         self.batch_limit = size
+        if self.pipeline is not None:
+            self.pipeline.engine.release_graphs()  # those of larger batches hold most of the memory
         free_device_memory()
         self._logger.warning(f"from now on at most {size} images at once: {fault.reason}")
 

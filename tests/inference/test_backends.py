@@ -17,7 +17,7 @@ import torch
 from pose_node import PoseEngine
 from pose_node.errors import CheckpointError, DeviceError, OutputError, PoseNodeError
 from pose_node.inference import backends
-from pose_node.inference.backends import candidates, exported_path
+from pose_node.inference.backends import candidates, choose_device, exported_path
 from pose_node.process_settings import available_processors
 
 CPU = torch.device("cpu")
@@ -214,6 +214,28 @@ def test_openvino_runs_on_the_cpu_only(model: Path) -> None:
     with pytest.raises(DeviceError, match="cannot be used for OpenVINO files"):
         backends.prepare(model, backend="openvino", device=torch.device("cuda:0"))
     assert not exported_path(model, "openvino").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("ul_yolo11_tiny_pose.onnx", "onnxruntime"), ("tiny.xml", "openvino")]
+)
+def test_beside_a_gpu_auto_is_the_cpu_for_what_runs_only_there(
+    shared: Path, model: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str
+) -> None:
+    runtime = pytest.importorskip(package, reason=f"{package} missing: pip install {package}")
+    if "CUDAExecutionProvider" in getattr(runtime, "get_available_providers", list)():
+        pytest.skip("this ONNX Runtime uses the GPU")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    gpu, path = torch.device("cuda:0"), shared / "fixtures" / name
+    assert choose_device("auto", path, "auto") == CPU
+    assert choose_device("auto", model, package) == CPU
+    assert choose_device("auto", model, "auto") == choose_device("auto", model, "torch") == gpu
+    assert choose_device("cuda", path, "auto") == gpu  # which is an error then
+    if path.is_file():
+        assert PoseEngine.load(path).device == "cpu"
+        with pytest.raises(DeviceError, match="device 'cuda:0' cannot be used for ONNX files"):
+            PoseEngine.load(path, device="cuda")
 
 
 def test_a_package_that_is_missing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from pose_node import PoseEngine, Poses
 from pose_node.inference import device_engine
-from pose_node.inference.cuda_graph import CudaGraphs
 from pose_node.inference.device_engine import DeviceEngine
 from pose_node.inference.device_pipeline import MAX_CANDIDATES, MAX_PEOPLE
 from pose_node.inference.recorded import REPETITIONS
@@ -238,7 +237,8 @@ def test_thresholds_classes_and_numbers_change_between_calls(device: str) -> Non
     def scores() -> list[float]:
         return [round(float(score), 3) for score in engine([grey(64, 64)])[0].scores]
 
-    assert scores() == [0.9, 0.7, 0.4]
+    for _ in range(REPETITIONS + 1):  # from now on as a graph
+        assert scores() == [0.9, 0.7, 0.4]
     engine.iou_threshold = 0.9
     assert scores() == [0.9, 0.8, 0.7, 0.4]
     engine.score_threshold = 0.5
@@ -249,6 +249,9 @@ def test_thresholds_classes_and_numbers_change_between_calls(device: str) -> Non
     assert scores() == [0.7]
     engine.classes = None
     assert scores() == [0.9, 0.8]
+    if device == "cuda":
+        assert engine._on_device is not None
+        assert engine._on_device.num_graphs == 1
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -294,6 +297,10 @@ class PretendedGraphs:
     def __init__(self) -> None:
         self.recorded = 0
         self.replayed = 0
+        self.forgotten = 0
+
+    def forget(self) -> None:
+        self.forgotten += 1
 
     def record(self, function: Callable[[], None]) -> Callable[[], None]:
         self.recorded += 1
@@ -330,21 +337,76 @@ def test_cameras_in_another_order_are_the_same_composition(recording: Recording)
         assert [len(poses) for poses in engine(order)] == [1, 1, 1]
     assert graphs.recorded == 1
     engine(images, channel_order=["rgb", "bgr", "bgr"])
-    assert graphs.replayed == 4
+    assert (graphs.recorded, graphs.replayed) == (1, 5)
 
 
-def test_warming_up_records(recording: Recording) -> None:
-    """Also for cameras whose channels come in the other order."""
+class RedNetwork(CannedTorchNetwork):
+    """Moves the keypoints of an image by its red, in 64ths; it wants RGB."""
+
+    def decode(self, raw: Sequence[tuple[Tensor]]) -> Tensor:
+        rows = super().decode(raw).clone()
+        rows[..., 5:7] += raw[0][0][:, :1].float().mean((1, 2, 3))[:, None, None] * 64
+        return rows
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_orders_of_channels_change_between_calls(device: str) -> None:
+    """They are no part of what is recorded."""
+    engine = engine_on(device, RedNetwork(people_apart(1)))
+    image = grey(64, 64)
+    image[..., 2] = 255  # red, or blue
+    for orders in [*itertools.product(("bgr", "rgb"), repeat=3)] * 2:
+        found = engine([image] * 3, channel_order=orders)
+        moved = [float(poses.keypoints[0, 0, 0]) for poses in found]
+        expected = [65.0 if order == "bgr" else 1 + 100 / 255 * 64 for order in orders]
+        np.testing.assert_allclose(moved, expected, rtol=1e-3)
+    if device == "cuda":
+        assert engine._on_device is not None
+        assert engine._on_device.num_graphs == 1
+
+
+def test_warming_up_records_at_once(recording: Recording) -> None:
+    """Before anything of that shape has run: cuDNN would not try its algorithms any more."""
     engine, on_device, graphs = recording
-    engine.warm_up([(64, 64), (64, 48)])
-    assert on_device.num_graphs == 4
+    network: Any = engine.network
+    record, ran = graphs.record, []
+
+    def note(function: Callable[[], None]) -> Callable[[], None]:
+        ran.append(len(network.batches))
+        return record(function)
+
+    graphs.record = note  # type: ignore[method-assign]
+    engine.warm_up([(64, 64)])
+    assert (ran, on_device.num_graphs) == ([0], 1)
+    engine([grey(32, 32)])
+    assert graphs.recorded == 1
+
+
+def test_after_warming_up_for_eight_cameras_nothing_is_recorded(recording: Recording) -> None:
+    engine, on_device, graphs = recording
     engine._batches = True  # as on a GPU
-    engine.warm_up([(64, 32)], batch=3)
-    assert sorted(len(key) for key in on_device._programs) == [1, 1, 1, 1, 1, 1, 2, 2, 3, 3]
-    recorded = graphs.recorded
-    engine([grey(64, 64)], channel_order="rgb")
-    engine([grey(32, 64)] * 3, channel_order="bgr")
-    assert graphs.recorded == recorded
+    engine.warm_up([(64, 36), (64, 48)], batch=8)
+    assert on_device.num_graphs == graphs.recorded == 16
+    assert sorted(len(key) for key in on_device._programs) == sorted([*range(1, 9)] * 2)
+    for count in range(1, 9):
+        for height, order in itertools.product((36, 48), ("bgr", "rgb")):
+            for _ in range(REPETITIONS):
+                engine([grey(height, 64)] * count, channel_order=order)  # type: ignore[arg-type]
+    assert graphs.recorded == 16
+
+
+def test_batches_of_one_size_of_input_share_memory(recording: Recording) -> None:
+    """But not an upright image and a wide one, whose networks see as many pixels."""
+    engine, on_device, _ = recording
+    engine([grey(32, 64)] * 4 + [grey(64, 32)])
+    engine([grey(32, 64)])
+    engine([grey(16, 32)] * 2)
+    owners = {
+        each.pipeline.rows.untyped_storage().data_ptr() for each in on_device._programs.values()
+    }
+    assert len(on_device._programs) == 4
+    assert len(owners) == len(on_device._rows) == 2
+    assert [len(rows) for rows in on_device._rows.values()] == [4, 1]
 
 
 def test_what_was_warmed_up_and_never_came_makes_room_at_once(
@@ -352,15 +414,27 @@ def test_what_was_warmed_up_and_never_came_makes_room_at_once(
 ) -> None:
     engine, on_device, graphs = recording
     monkeypatch.setattr(device_engine, "MAX_GRAPHS", 2)
-    engine.warm_up([(64, 64)])  # in both orders
+    engine.warm_up([(64, 64), (64, 48)])
     engine([grey(64, 64)])
     for _ in range(REPETITIONS):
         engine([grey(32, 64)])
     assert graphs.recorded == 3
-    assert {(key[0].height, key[0].channel_order) for key in on_device._programs} == {
-        (64, "bgr"),
-        (32, "bgr"),
-    }
+    assert {key[0].image_height for key in on_device._programs} == {64, 32}
+
+
+def test_what_is_forgotten_is_recorded_again(recording: Recording) -> None:
+    engine, on_device, graphs = recording
+    for _ in range(REPETITIONS):
+        engine([grey(64, 64)])
+    engine.release_graphs()
+    assert (on_device.num_graphs, on_device._rows, on_device._upload) == (0, {}, None)
+    assert graphs.forgotten == 1
+    for _ in range(REPETITIONS):
+        assert len(engine([grey(64, 64)])[0]) == 1
+    assert graphs.recorded == 2
+    plain = PoseEngine(CannedTorchNetwork(people_apart(1)), image_size=64)
+    plain.release_graphs()  # there are none
+    assert len(plain([grey(64, 64)])[0]) == 1
 
 
 def test_a_recording_without_memory_is_tried_again_later(
@@ -372,9 +446,9 @@ def test_a_recording_without_memory_is_tried_again_later(
     monkeypatch.setattr(graphs, "record", lambda function: function)  # as without memory
     for _ in range(REPETITIONS):
         engine([grey(64, 64)])
-    assert not on_device._programs
+    assert on_device.num_graphs == 0
     monkeypatch.setattr(graphs, "record", record)
-    for _ in range(3):
+    for _ in range(6):
         assert len(engine([grey(64, 64)])[0]) == 1
     assert on_device.num_graphs == 0
     engine([grey(64, 64)])
@@ -396,18 +470,34 @@ def test_not_too_many_graphs_and_the_unused_make_room(
     for _ in range(REPETITIONS):
         engine([grey(32, 64)])
     assert (on_device.num_graphs, graphs.recorded) == (2, 3)
-    assert {key[0].width for key in on_device._programs} == {32, 64}
+    assert {key[0].image_width for key in on_device._programs} == {32, 64}
 
 
-def test_sizes_that_never_come_again_leave_nothing_behind(
+def test_sizes_that_never_come_again_leave_little_behind(
     recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, on_device, graphs = recording
-    monkeypatch.setattr(device_engine, "MAX_SEEN", 5)
-    for width in range(1, 20):
+    monkeypatch.setattr(device_engine, "MAX_UNRECORDED", 5)
+    for width in range(40, 0, -1):
         engine([grey(10, width)])
-    assert (len(on_device._programs), graphs.recorded) == (0, 0)
-    assert len(on_device._seen) <= 5
+    assert (len(on_device._programs), graphs.recorded) == (5, 0)
+    assert {key[0].image_width for key in on_device._programs} == {1, 2, 3, 4, 5}
+
+
+def test_what_is_not_recorded_is_not_made_anew_each_time(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which would take some ten blocking copies."""
+    engine, on_device, graphs = recording
+    monkeypatch.setattr(device_engine, "MAX_GRAPHS", 1)
+    for _ in range(REPETITIONS):
+        engine([grey(64, 64)])
+    for _ in range(REPETITIONS + 1):
+        engine([grey(32, 64)])
+        engine([grey(64, 64)])
+    assert graphs.recorded == on_device.num_graphs == 1
+    (other,) = (each for each in on_device._programs.values() if not each.recorded)
+    assert other.calls == REPETITIONS + 1
 
 
 def test_a_larger_image_gets_more_memory(recording: Recording) -> None:
@@ -420,39 +510,7 @@ def test_a_larger_image_gets_more_memory(recording: Recording) -> None:
     assert len(on_device._upload.pixels) == 640 * 640 * 3 > len(small.pixels)
     engine([grey(32, 32)])
     assert len(on_device._upload.pixels) == 640 * 640 * 3
-
-
-def test_where_recording_fails_there_is_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine without a GPU, recording fails by itself."""
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU: recording would not fail")
-    for name in ("synchronize", "Stream", "graph_pool_handle"):
-        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
-    graphs = CudaGraphs(torch.device("cuda"))
-    calls: list[int] = []
-
-    def function() -> None:
-        calls.append(1)
-
-    with pytest.warns(RuntimeWarning, match="No CUDA graph"):
-        assert graphs.record(function) is function
-    assert graphs.why_not is not None
-    assert graphs.record(function) is function  # and no second warning
-
-
-def test_a_batch_too_large_to_record_does_not_end_recording(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def fail(*_: Any) -> None:
-        raise torch.cuda.OutOfMemoryError("out of memory")
-
-    for name in ("synchronize", "Stream", "graph_pool_handle"):
-        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", fail)
-    graphs = CudaGraphs(torch.device("cuda"))
-    with pytest.warns(RuntimeWarning, match="out of memory"):
-        graphs.record(lambda: None)
-    assert graphs.why_not is None
+    assert all(each.upload is on_device._upload for each in on_device._programs.values())
 
 
 def test_without_graphs_it_says_why() -> None:
@@ -472,17 +530,20 @@ def test_people_of_real_images_on_the_gpu(shared: Path, yolo11n_pose: Path, half
     engine = PoseEngine.load(yolo11n_pose, device="cuda", half=half)  # 0.3
     paths = sorted((shared / "data/coco/val2017").glob("*.jpg"))[::14]
     images = [image for path in paths if (image := cv2.imread(str(path))) is not None]
-    for _ in range(REPETITIONS + 1):  # the last time as a graph, by other algorithms of cuDNN
+    for _ in range(REPETITIONS + 1):  # the last time as a graph
         results = engine(images)
+    apart = []
     for expected, found in zip(plain(images), results, strict=True):
         sure = expected.scores > 0.32
         assert sure.sum() <= len(found) <= len(expected)
         for box, points in zip(expected.boxes_xyxy[sure], expected.keypoints[sure], strict=True):
             nearest = np.abs(found.boxes_xyxy - box).max(1).argmin()
-            np.testing.assert_allclose(found.boxes_xyxy[nearest], box, atol=0.5)
             seen = points[:, 2] > 0.5
             others = found.keypoints[nearest, seen, :2]
-            np.testing.assert_allclose(others, points[seen, :2], atol=0.5)
+            apart.append(np.abs(found.boxes_xyxy[nearest] - box).max())
+            apart.append(np.abs(others - points[seen, :2]).max(initial=0))
+    # Float16 moves a few people by pixels, also on the CPU; TF32 would move many by tenths.
+    assert np.percentile(apart, 90) < 0.5 if half else max(apart) < 0.05
     assert engine._on_device is not None
     assert engine._on_device.why_not is None
     assert engine._on_device.num_graphs > 0

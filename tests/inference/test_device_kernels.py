@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 import pose_node.inference
 from pose_node.inference import device_kernels
 from pose_node.inference.device_kernels import choose_kernels, find_difference
+from pose_node.inference.device_pipeline import MAX_PEOPLE
 
 CPU = torch.device("cpu")
 
@@ -55,6 +58,13 @@ def test_a_kernel_with_other_results_is_found_out(monkeypatch: pytest.MonkeyPatc
     assert find_difference(kernels, CPU) == "suppression"
 
 
+def test_the_comparison_sees_all_that_a_walk_may_end_with() -> None:
+    """More people than are kept, and fewer; and torch's own operators come to an end."""
+    places = device_kernels._suppressed(None, CPU)
+    assert places[:, -1].tolist() == [1, 1]
+    assert places[0, -2] == MAX_PEOPLE > places[1, -2] > 10
+
+
 def test_a_kernel_with_other_results_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
         sys.modules, "pose_node.inference.triton_kernels", SimpleNamespace(draw=None)
@@ -68,8 +78,7 @@ def test_a_kernel_with_other_results_is_not_used(monkeypatch: pytest.MonkeyPatch
 
 
 INTERPRET = """
-import os, torch, warnings
-os.environ["TRITON_INTERPRET"] = "1"
+import torch, warnings
 warnings.simplefilter("ignore")  # two empty boxes divide nothing by nothing
 from pose_node.inference import triton_kernels
 from pose_node.inference.device_kernels import find_difference
@@ -77,12 +86,57 @@ print(find_difference(triton_kernels, torch.device("cpu")))
 """
 
 
-def test_interpreted_on_the_cpu_the_kernels_are_right() -> None:
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from pose_node.inference.triton_kernels import BLOCK, _draw, _suppress
+
+def compiled(kernel, types, constants, capability, **options):
+    names = kernel.arg_names
+    types = {name: "constexpr" if name in constants else types.get(name, "i32") for name in names}
+    source = ASTSource(kernel, types, constexprs=constants)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm
+
+bytes, whole, real = "*u8", "*i64", "*fp32"
+images = {"images": bytes, "swaps": bytes, "rows": "*i32", "columns": "*i32", "scale": "fp32"}
+people = {"boxes": real, "classes": whole, "counts": whole, "threshold": real}
+people |= {"places": whole, "kept_counts": whole}
+for capability in (75, 80, 86, 87, 89, 90, 100, 120):
+    for canvas in ("*fp16", "*fp32"):
+        types = {**images, "canvas": canvas}
+        assert compiled(_draw, types, {"GREY": 114, "BLOCK": BLOCK}, capability)["cubin"]
+    constants, options = {"BLOCK": BLOCK}, {"num_warps": 8, "enable_fp_fusion": False}
+    code = compiled(_suppress, people, constants, capability, **options)["ptx"]
+    assert "fma" not in code and "div.rn" in code, capability
+for kernel in (_draw, _suppress):
+    same = [p.name for p in kernel.params if not (p.is_constexpr or p.do_not_specialize)]
+    print(*(name for name in same if name not in {**images, **people}))
+"""
+
+
+def run_beside_triton(program: str, **variables: str) -> str:
+    """What a program prints that has Triton for itself."""
     pytest.importorskip("triton", reason="Triton missing: it comes with CUDA builds of torch")
     ended = subprocess.run(
-        [sys.executable, "-c", INTERPRET], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **variables},
     )
-    assert ended.stdout.strip() == "None"
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
+
+
+def test_interpreted_on_the_cpu_the_kernels_are_right() -> None:
+    assert run_beside_triton(INTERPRET, TRITON_INTERPRET="1") == "None"
+
+
+def test_compiled_for_gpus_that_are_not_here(tmp_path: Path) -> None:
+    """With the arithmetic of the host; once, whatever the images: only these numbers matter."""
+    said = run_beside_triton(COMPILE, TRITON_CACHE_DIR=str(tmp_path))
+    assert said == "canvas canvas_height canvas_width numbers"
 
 
 @pytest.mark.gpu

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from pose_node.inference.device_letterbox import (
     WEIGHT_ONE,
     DeviceLetterbox,
-    grey_canvas,
     linear_taps,
 )
 from pose_node.inference.letterbox import Letterbox
@@ -22,21 +21,22 @@ SIDE = st.integers(1, 90)
 
 
 def drawn_by_opencv(
-    images: np.ndarray, box: Letterbox, *, swap: bool, scale: float, dtype: torch.dtype
+    images: np.ndarray, box: Letterbox, *, swaps: list[bool], scale: float, dtype: torch.dtype
 ) -> torch.Tensor:
     canvas = np.empty((len(images), box.height, box.width, 3), np.uint8)
-    for image, target in zip(images, canvas, strict=True):
+    for image, target, swap in zip(images, canvas, swaps, strict=True):
         box.draw(image, target)
-    if swap:
-        canvas = np.ascontiguousarray(canvas[..., ::-1])
+        if swap:
+            target[:] = target[..., ::-1].copy()
     return torch.from_numpy(canvas).to(dtype).mul_(scale)
 
 
 def drawn_on_device(
-    images: np.ndarray, box: Letterbox, *, swap: bool, scale: float, dtype: torch.dtype
+    images: np.ndarray, box: Letterbox, *, swaps: list[bool], scale: float, dtype: torch.dtype
 ) -> torch.Tensor:
-    canvas = grey_canvas(len(images), box, dtype=dtype, scale=scale, device=CPU)
-    DeviceLetterbox(box, swap=swap, scale=scale, device=CPU).draw(torch.from_numpy(images), canvas)
+    canvas = torch.full((len(images), box.height, box.width, 3), torch.nan, dtype=dtype)
+    letterbox = DeviceLetterbox(box, scale=scale, device=CPU)
+    letterbox.draw(torch.from_numpy(images), torch.tensor(swaps), canvas)
     return canvas
 
 
@@ -54,7 +54,7 @@ def test_any_image_becomes_what_opencv_makes_of_it(
 ) -> None:
     images = noise(2, height, width, 3, seed=height * 100 + width)
     box = Letterbox.fit(height, width, image_size=size, stride=32, centred=centred)
-    kind = {"swap": swap, "scale": 1 / 255, "dtype": torch.float32}
+    kind = {"swaps": [swap, False], "scale": 1 / 255, "dtype": torch.float32}
     assert torch.equal(drawn_on_device(images, box, **kind), drawn_by_opencv(images, box, **kind))
 
 
@@ -63,14 +63,14 @@ def test_any_image_becomes_what_opencv_makes_of_it(
 def test_sizes_of_cameras(size: tuple[int, int], dtype: torch.dtype) -> None:
     images = noise(1, *size, 3)
     box = Letterbox.fit(*size, image_size=640, stride=32)
-    kind = {"swap": True, "scale": 1 / 255, "dtype": dtype}
+    kind = {"swaps": [True], "scale": 1 / 255, "dtype": dtype}
     assert torch.equal(drawn_on_device(images, box, **kind), drawn_by_opencv(images, box, **kind))
 
 
 def test_the_values_of_a_network_that_wants_none_scaled_are_whole_numbers() -> None:
     images = noise(1, 50, 31, 3)
     box = Letterbox.fit(50, 31, image_size=64, stride=32, input_size=(64, 64), centred=False)
-    kind = {"swap": False, "scale": 1.0, "dtype": torch.float16}
+    kind = {"swaps": [False], "scale": 1.0, "dtype": torch.float16}
     canvas = drawn_on_device(images, box, **kind)
     assert torch.equal(canvas, drawn_by_opencv(images, box, **kind))
     assert torch.equal(canvas, canvas.round())
@@ -85,14 +85,6 @@ def test_weights_are_shares_of_one_and_pixels_are_in_the_image() -> None:
             assert second.max() < source
             assert set((second - first).tolist()) <= {0, 1}
             assert (np.abs(of_first + of_second - WEIGHT_ONE) <= 1).all()
-
-
-def test_the_canvas_is_grey() -> None:
-    box = Letterbox.fit(10, 20, image_size=64, stride=32)
-    canvas = grey_canvas(3, box, dtype=torch.float16, scale=1 / 255, device=CPU)
-    assert canvas.shape == (3, 32, 64, 3)
-    assert canvas.is_contiguous()
-    assert (canvas == torch.tensor(114, dtype=torch.float16) * (1 / 255)).all()
 
 
 def test_opencv_scales_as_it_did() -> None:

@@ -14,8 +14,8 @@ from pose_node.inference.device_pipeline import (
     HEADER,
     MAX_PEOPLE,
     DevicePipeline,
-    ImagePlace,
     LiveSettings,
+    image_bytes,
 )
 from pose_node.inference.letterbox import Letterbox
 from pose_node.inference.networks import prepare_network
@@ -46,9 +46,8 @@ class Watch(TorchDispatchMode):
         return result
 
 
-def place(height: int, width: int, channel_order: Any = "bgr") -> ImagePlace:
-    box = Letterbox.fit(height, width, image_size=192, stride=64)
-    return ImagePlace(height, width, channel_order, box)
+def fit(height: int, width: int) -> Letterbox:
+    return Letterbox.fit(height, width, image_size=192, stride=64)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -58,18 +57,22 @@ def test_everything_happens_on_the_device(shared: Path, name: str) -> None:
     network.to(META, torch.float16)
     settings = LiveSettings(network.num_classes, META)
     settings.set(0.3, 0.65, None)
-    places = [place(120, 160), place(120, 160), place(240, 320, "rgb")]
-    pixels = torch.zeros(sum(p.num_bytes for p in places), dtype=torch.uint8, device=META)
-    pipeline = DevicePipeline(
-        network, places, pixels=pixels, settings=settings, dtype=torch.float16
-    )
+    boxes = [fit(120, 160), fit(120, 160), fit(240, 320)]
+    pixels = torch.zeros(sum(map(image_bytes, boxes)), dtype=torch.uint8, device=META)
+    shared: dict[tuple[int, int], torch.Tensor] = {}
+    kind: Any = {"settings": settings, "dtype": torch.float16}
+    pipeline = DevicePipeline(network, boxes, pixels=pixels, shared_rows=shared, **kind)
     with Watch() as watch:
         pipeline()
     assert watch.elsewhere == []
     assert watch.operators > 300
-    assert pipeline.batch.is_contiguous(memory_format=torch.channels_last)
+    assert pipeline.draw().is_contiguous(memory_format=torch.channels_last)
     assert pipeline.rows.dtype == torch.float32
     assert pipeline.people.shape == (3, HEADER + MAX_PEOPLE * (5 + 3 * network.num_keypoints))
+    fewer = DevicePipeline(network, boxes[:2], pixels=pixels, shared_rows=shared, **kind)
+    fewer()
+    assert len(shared) == 1  # memory of the largest batch
+    assert fewer.rows.shape == (2, *pipeline.rows.shape[1:])
 
 
 def test_settings_are_written_where_graphs_read_them() -> None:
@@ -84,4 +87,4 @@ def test_settings_are_written_where_graphs_read_them() -> None:
 
 
 def test_an_image_has_three_bytes_a_pixel() -> None:
-    assert place(20, 30).num_bytes == 1800
+    assert image_bytes(fit(20, 30)) == 1800

@@ -186,7 +186,8 @@ def test_the_gpu_decides_as_the_host_does() -> None:
         pytest.skip("GPU missing: torch finds no CUDA device")
     from pose_node.inference.device_kernels import choose_kernels
 
-    kernels, _ = choose_kernels(torch.device("cuda"))
+    kernels, why_not = choose_kernels(torch.device("cuda"))
+    assert kernels is not None, why_not
     rows = crowd("cuda")
     for score, iou in ((0.5, 0.65), (0.8, 0.3), (0.0, 0.9)):
         candidates = select_candidates(

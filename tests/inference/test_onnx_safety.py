@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def test_weights_beside_the_file_are_fine(tmp_path: Path, where: str) -> None:
     [
         (b"", "no ONNX file"),
         (b"\x0b", "wire type 3"),
+        (b"\x02\x00", "a field has number 0"),
         (b"\x3a\x7f", "reaches beyond its end"),
         (b"\x09\x00", "reaches beyond its end"),
         (b"\x3a", "ends within a number"),
@@ -90,6 +92,42 @@ def test_what_is_no_onnx_file(tmp_path: Path, content: bytes, reason: str) -> No
         check_external_data(path)
     with pytest.raises(CheckpointError, match="there is no such file"):
         check_external_data(tmp_path / "other.onnx")
+
+
+def varint(number: int) -> bytes:
+    """A number as protocol buffers write it."""
+    head = b""
+    while number > 0x7F:
+        head, number = head + bytes([number & 0x7F | 0x80]), number >> 7
+    return head + bytes([number])
+
+
+def message(tag: int, content: bytes) -> bytes:
+    return varint(tag) + varint(len(content)) + content
+
+
+@pytest.mark.parametrize("bit", [32, 34, 35, 63])
+def test_a_field_that_others_read_as_external_data_is_refused(tmp_path: Path, bit: int) -> None:
+    """ONNX Runtime keeps 32 bits of a field's number, and read the file that we did not see."""
+    entry = onnx.StringStringEntryProto(key="location", value="/etc/passwd").SerializeToString()
+    path = tmp_path / "model.onnx"
+    own = 13 << 3 | 2  # external data of a tensor
+    for tag, reason in ((own, "a file in its own folder"), (own | 1 << bit, "1 to 536870911")):
+        path.write_bytes(message(7 << 3 | 2, message(5 << 3 | 2, message(tag, entry))))
+        with pytest.raises(CheckpointError, match=f"expected {reason}"):
+            check_external_data(path)
+
+
+def test_paths_are_read_as_they_are(tmp_path: Path) -> None:
+    """Neither cut nor mended: what is looked at is what would be opened."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model_with(tensor_from("./" * 2100 + "../secret.bin"), "initializer"))
+    with pytest.raises(CheckpointError, match="more than 4096 bytes"):
+        check_external_data(path)
+    os.symlink("/etc/passwd", os.fsencode(tmp_path) + b"/l\xefnk")
+    path.write_bytes(model_with(tensor_from("l?nk"), "initializer").replace(b"l?nk", b"l\xefnk"))
+    with pytest.raises(CheckpointError, match="expected a file in its own folder"):
+        check_external_data(path)
 
 
 def test_endless_fields_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,9 @@ class FakeEngine:
     def largest_reduction(self, width: int, height: int) -> int:
         return self.reduction
 
+    def release_graphs(self) -> None:
+        pass
+
 
 class FakePipeline:
     """Finds `count` people in every frame, remembers the frames, and raises what it is told to.

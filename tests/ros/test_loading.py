@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 missing: rclpy cannot be imported")
 
 from pose_node.errors import CheckpointError, PoseNodeError, SkeletonError
+from pose_node.inference import devices
 from pose_node.inference.engine import PoseEngine
 from pose_node.ros import loading
 from pose_node.ros.parameters import NodeParameters
@@ -130,3 +132,14 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(PoseNodeError, match=r"torch is missing: `pip install torch"):
         loading.load_pipeline(NodeParameters())
+
+
+def test_beside_a_gpu_the_cpu_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was exported for OpenVINO runs on the CPU only, whatever there is."""
+    monkeypatch.setattr(devices, "why_no_cuda", lambda: None)
+    monkeypatch.setattr(devices, "is_cuda_expected", lambda: True)
+    engine = SimpleNamespace(device="cpu", backend="openvino")
+    logger = SimpleNamespace(warning=lambda message: None)
+    pipeline: Any = SimpleNamespace(engine=engine)
+    reason = loading.why_on_cpu(pipeline, NodeParameters(), logger)  # type: ignore[arg-type]
+    assert reason == "device: auto, running on the CPU: openvino cannot use the GPU"

@@ -54,6 +54,8 @@ class FakePipeline:
         self.first_id = 1
         self.used = 0
         self.forgotten = 0
+        self.released = 0
+        self.engine = self
 
     @property
     def next_id(self) -> int:
@@ -61,6 +63,9 @@ class FakePipeline:
 
     def forget(self) -> None:
         self.forgotten += 1
+
+    def release_graphs(self) -> None:
+        self.released += 1
 
     def __call__(self, frames: Sequence[Frame]) -> list[Found]:
         self._device.batches.append(len(frames))
@@ -104,6 +109,7 @@ def test_too_little_memory_means_fewer_at_once(
     assert device.batches == batches
     assert pipeline.batch_limit == limit
     assert len(freed) == len([level for level, _ in device.log if level == "warning"])
+    assert device.loaded[0].released == len(freed)  # what was recorded for more at once
     device.batches.clear()
     assert answered(pipeline, 5)
     assert max(device.batches) == (limit or 5)
