@@ -117,7 +117,7 @@ for kernel in (_draw, _suppress):
 
 def run_beside_triton(program: str, **variables: str) -> str:
     """What a program prints that has Triton for itself."""
-    pytest.importorskip("triton", reason="Triton missing: it comes with CUDA builds of torch")
+    pytest.importorskip("triton", reason="Triton missing: see requirements/triton.txt")
     ended = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
@@ -143,7 +143,7 @@ def test_compiled_for_gpus_that_are_not_here(tmp_path: Path) -> None:
 def test_compiled_on_the_gpu_the_kernels_are_right() -> None:
     if not torch.cuda.is_available():
         pytest.skip("GPU missing: torch finds no CUDA device")
-    pytest.importorskip("triton", reason="Triton missing: it comes with CUDA builds of torch")
+    pytest.importorskip("triton", reason="Triton missing: see requirements/triton.txt")
     kernels, why_not = choose_kernels(torch.device("cuda"))
     assert why_not is None
     assert kernels is not None
