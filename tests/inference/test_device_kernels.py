@@ -122,7 +122,7 @@ def run_beside_triton(program: str, **variables: str) -> str:
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         env={**os.environ, **variables},
     )
     assert ended.returncode == 0, ended.stderr
