@@ -9,6 +9,21 @@ from typing import Any
 import pytest
 
 
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @pytest.fixture
 def read_log(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
     """Gives all that the test has written to the standard error stream so far.

@@ -15,63 +15,17 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from pose_node.ros.diagnostics import Judged, judge, to_diagnostics, to_summary
 from pose_node.ros.health import NodeReport
 from pose_node.ros.statistics import CameraReport, DepthReport, StageReport
+from tests.ros import reports
+from tests.ros.reports import CAMERA, DEPTH
 
 pytestmark = pytest.mark.ros
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 STALE = DiagnosticStatus.STALE
 TOPIC = "/front/image_raw"
-STAGES = StageReport({"network": [12.34, 15.0]}, failures=0, last_failure="")
-NODE = NodeReport(
-    state="active",
-    enabled=True,
-    model="yolo11n-pose",
-    device="cuda:0",
-    device_description="NVIDIA T4",
-    backend="torch",
-    half=True,
-    device_warning="",
-    configure_error="",
-    device_fault="",
-    batch_limit=None,
-    stages=STAGES,
-)
-CAMERA = CameraReport(
-    received=100,
-    published=90,
-    replaced=8,
-    lost=2,
-    refused={},
-    last_error="",
-    rate_in=30.0,
-    rate_out=28.04,
-    rate_refused=0.0,
-    rate_replaced=1.0,
-    rate_lost=0.0,
-    age=[40.0, 61.27],
-    arrival=[5.0, 6.0],
-    wait=[1.0, 2.0],
-    waiting=0.02,
-    usual_waiting=0.02,
-    silent=False,
-    jumps=0,
-    last_jump=0.0,
-    unstamped=False,
-    failure="",
-    partial_failure="",
-    settled=True,
-)
 DEPTH_TOPIC = "/front/depth/image_raw"
-DEPTH = DepthReport(
-    received=50,
-    matched=40,
-    missed=2,
-    refused=1,
-    last_error="",
-    last_refusal="not depth",
-    rate_in=15.04,
-    rate_missed=0.0,
-    rate_refused=0.0,
+NODE = dataclasses.replace(
+    reports.NODE, stages=StageReport({"network": [12.34, 15.0]}, failures=0, last_failure="")
 )
 
 
@@ -152,7 +106,7 @@ def test_names_hardware_and_stamp() -> None:
 
 
 def test_values_of_the_node() -> None:
-    stages = dataclasses.replace(STAGES, failures=3, last_failure="no memory")
+    stages = dataclasses.replace(NODE.stages, failures=3, last_failure="no memory")
     node = dataclasses.replace(NODE, stages=stages, batch_limit=2)
     assert values(statuses(node, CAMERA)[0]) == {
         "condition": "small batches",

@@ -13,21 +13,7 @@ from pose_node.ros.statistics import (
     DepthStatistics,
     StageStatistics,
 )
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.seconds = 100.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.ros.conftest import Clock
 
 
 def test_camera_without_images(clock: Clock) -> None:

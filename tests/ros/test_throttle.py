@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 from pose_node.ros.throttle import Throttle
+from tests.ros.conftest import Clock
 
 
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.seconds = 100.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-def test_one_of_each_kind_in_a_period() -> None:
-    clock = Clock()
+def test_one_of_each_kind_in_a_period(clock: Clock) -> None:
     throttle = Throttle(seconds=5.0, now=clock)
     assert throttle.lets_through("front", "zero area")
     assert not throttle.lets_through("front", "zero area")
@@ -26,8 +16,7 @@ def test_one_of_each_kind_in_a_period() -> None:
     assert not throttle.lets_through("front", "zero area")
 
 
-def test_lets_through_again_after_the_period() -> None:
-    clock = Clock()
+def test_lets_through_again_after_the_period(clock: Clock) -> None:
     throttle = Throttle(seconds=5.0, now=clock)
     assert throttle.lets_through("front")
     clock.seconds += 5.0
@@ -35,8 +24,7 @@ def test_lets_through_again_after_the_period() -> None:
     assert not throttle.lets_through("front")
 
 
-def test_what_was_held_back_does_not_prolong_the_period() -> None:
-    clock = Clock()
+def test_what_was_held_back_does_not_prolong_the_period(clock: Clock) -> None:
     throttle = Throttle(seconds=5.0, now=clock)
     passed = []
     for _ in range(20):

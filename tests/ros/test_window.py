@@ -7,21 +7,7 @@ import math
 import pytest
 
 from pose_node.ros.window import Window
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.seconds = 100.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.ros.conftest import Clock
 
 
 def test_rate_of_a_steady_stream(clock: Clock) -> None:
