@@ -22,6 +22,7 @@ from pose_node.predict_sources import add_ray_arguments, check_ray, load_own_eng
 from pose_node.predict_tracking import add_tracking_arguments, following
 from pose_node.process_settings import tune_process
 from pose_node.progress import ProgressLine
+from pose_node.source_names import shown_name
 
 if TYPE_CHECKING:
     from pose_node.inference.engine import PoseEngine
@@ -216,7 +217,7 @@ def _settings(
         "model_sha256": file_digest(model),
         **{name: getattr(options, name) for name in ENGINE_SETTINGS},
         "classes": options.classes,
-        "sources": list(sources),
+        "sources": [shown_name(source) for source in sources],
         "topics": options.topic,
         "range": options.range,
         "every": selection.every,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -62,6 +65,19 @@ def test_two_models_make_one_table_and_figures(
         picture = cv2.imread(str(path))
         assert min(picture.shape[:2]) > 300
         assert picture.std() > 5
+
+
+def test_worst_images_whose_names_are_no_utf_8(
+    shared: Path, tmp_path: Path, annotated: list[str]
+) -> None:
+    odd = os.fsdecode(b"x\xe9.png")
+    (tmp_path / "1.png").rename(tmp_path / odd)
+    file = tmp_path / "annotations.json"
+    file.write_text(file.read_text().replace("1.png", json.dumps(odd)[1:-1]))
+    arguments = ["evaluate", "--model", str(shared / TINY), *annotated, "--figures", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-m", "pose_node", *arguments], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "worst_ul_yolo11_tiny_pose.png").is_file()
 
 
 def test_one_of_two_models_fails_and_the_other_is_in_the_table(

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pose_node import sources
+from pose_node import captures, sources
 from pose_node.errors import SourceError
 from pose_node.sources import SourceFrame, open_source
 
@@ -200,7 +200,7 @@ class FakeCapture:
 @pytest.fixture
 def webcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "video3").touch()
-    monkeypatch.setattr(sources, "_DEVICES", tmp_path)
+    monkeypatch.setattr(captures, "_DEVICES", tmp_path)
     monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
 
 
@@ -319,7 +319,7 @@ def test_the_last_frames_of_a_video_have_times_too(
         def __getattr__(self, name: str) -> Any:
             return getattr(self._capture, name)
 
-    monkeypatch.setattr(sources, "_open_video", lambda text, what: Forgetful(text))
+    monkeypatch.setattr(sources, "open_video", lambda text, what: Forgetful(text))
     with open_source(str(video)) as source:
         times = [frame.timestamp_s for frame in source]
     assert times == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])

@@ -21,6 +21,7 @@ from pose_node.prediction.bags import BagRecording, reason, require_rosbags
 from pose_node.prediction.frames import Failure, RecordedFrame, Recording
 from pose_node.prediction.names import FreeNames, plain_name
 from pose_node.prediction.pictures import DEFAULT_FPS
+from pose_node.source_names import shown_name
 
 STORAGES = ("mcap", "sqlite3")
 
@@ -124,7 +125,7 @@ class _Bag:
         if source.suffix == ".bag":
             raise OutputError(f"{source} is a bag of ROS 1, whose messages cannot be copied as is")
         self._not_copied = lambda topic, text: report(
-            Failure(str(source), f"not all of it could be copied: {text}", topic)
+            Failure(shown_name(str(source)), f"not all of it could be copied: {text}", topic)
         )
         try:
             reader = AnyReader([source], default_typestore=self._messages.typestore)

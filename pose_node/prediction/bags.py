@@ -10,6 +10,7 @@ from typing import Any
 from pose_node.errors import PoseNodeError, SourceError
 from pose_node.imaging import CompressedImage, RawImage, to_array
 from pose_node.prediction.frames import Failure, Kind, RecordedFrame, Selection
+from pose_node.source_names import shown_name
 
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 
@@ -64,6 +65,7 @@ class BagRecording:
     def __init__(self, path: Path, selection: Selection, *, topics: Sequence[str] = ()) -> None:
         require_rosbags()
         self.name = str(path)
+        self._shown_name = shown_name(self.name)
         self.path = path
         self._selection = selection
         try:
@@ -104,7 +106,7 @@ class BagRecording:
                         yield self._frame(reader, connection, index, logged_ns, content)
         except Exception as error:  # noqa: BLE001 - see above
             found = sum(indices.values())
-            yield Failure(self.name, f"ends after {found} images: {reason(error)}")
+            yield Failure(self._shown_name, f"ends after {found} images: {reason(error)}")
 
     def close(self) -> None:
         """Nothing is open outside of iterating."""
@@ -117,10 +119,10 @@ class BagRecording:
             message = reader.deserialize(content, connection.msgtype)
             image, order = to_array(_as_image(message, connection.msgtype))
         except Exception as error:  # noqa: BLE001 - see above
-            return Failure(self.name, reason(error), topic, index)
+            return Failure(self._shown_name, reason(error), topic, index)
         stamp = message.header.stamp
         return RecordedFrame(
-            self.name,
+            self._shown_name,
             topic,
             index,
             int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec),

@@ -16,6 +16,7 @@ from pose_node.poses import Poses, Skeleton
 from pose_node.prediction.frames import RecordedFrame, Recording
 from pose_node.prediction.names import FreeNames, plain_name
 from pose_node.prediction.quiet import quiet_stderr
+from pose_node.source_names import shown_name
 
 CODECS = {"vp8": (".webm", "VP80"), "vp9": (".webm", "VP90"), "h264": (".mp4", "avc1")}
 """Suffix and OpenCV's name of the codecs that play in a browser. Every OpenCV wheel writes VP8 and
@@ -39,6 +40,9 @@ class AnnotatedPictures:
         skeleton: the model's.
         codec: one of `CODECS`, for videos.
         keypoint_threshold: keypoints with a lower score are not drawn.
+
+    Raises:
+        OutputError: the folder cannot be written to.
     """
 
     def __init__(
@@ -58,6 +62,11 @@ class AnnotatedPictures:
         self._recording: Recording | None = None
         self._place = folder
         self._written: list[Path] = []
+        if shown_name(str(folder)) != str(folder):
+            raise OutputError(
+                f"cannot write {folder}: OpenCV writes videos only where all names of folders are "
+                "UTF-8; choose another folder"
+            )
         _make_folder(folder)
 
     def begin(self, recording: Recording) -> None:
@@ -103,8 +112,9 @@ class AnnotatedPictures:
         return VideoFile(path, fps, fourcc)
 
     def _write_image(self, source: Path, picture: np.ndarray) -> None:
+        assert self._recording is not None, "begin() comes first"
         # A single image is no folder of images.
-        alone = self._recording is not None and str(source) == self._recording.name
+        alone = str(source) == shown_name(str(Path(self._recording.name)))
         folder = self._folder if alone else self._place
         suffix = source.suffix.lower()
         if suffix not in _JPEG_SUFFIXES | _OTHER_SUFFIXES:

@@ -8,6 +8,7 @@ once and in order, or the run fails.
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -62,7 +63,10 @@ class RayRecordings:
             arguments = {**engine.arguments, "device": "cuda:0" if gpus else "cpu"}
             self.description = f"Ray, {workers} workers on {'GPUs' if gpus else 'CPUs'}"
             rows = start_work(
-                [{"number": number, "name": name} for number, name in enumerate(sources)],
+                [
+                    {"number": number, "name": os.fsencode(name)}
+                    for number, name in enumerate(sources)
+                ],
                 plan,
                 (EngineSettings(engine.model, arguments, engine.threads), model),
                 workers=workers,

@@ -48,7 +48,7 @@ def read_source(plan: ReadingPlan, row: Row) -> Iterator[Row]:
 
     Args:
         plan: what to read of it.
-        row: ``number`` and ``name`` of the source.
+        row: ``number`` of the source and its ``name``, as the bytes of the file system.
 
     Yields:
         Rows with ``item``, a JSON object, and ``image``, the pixels of a frame, empty for all other
@@ -59,7 +59,7 @@ def read_source(plan: ReadingPlan, row: Row) -> Iterator[Row]:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # damage is reported by us
     if Path(plan.folder).is_dir():
         os.chdir(plan.folder)
-    for place, (item, image) in enumerate(_items(plan, row["name"])):
+    for place, (item, image) in enumerate(_items(plan, os.fsdecode(row["name"]))):
         item |= {"number": int(row["number"]), "place": place}
         yield {"item": json.dumps(item), "image": image}
 

@@ -11,6 +11,7 @@ from pose_node.errors import ImageError, SourceError
 from pose_node.imaging import decode_file
 from pose_node.prediction.bags import BagRecording, is_bag
 from pose_node.prediction.frames import Failure, Kind, RecordedFrame, Recording, Selection
+from pose_node.source_names import shown_name
 from pose_node.sources import IMAGE_SUFFIXES, FrameSource, find_images, open_source
 
 VIDEO_SUFFIXES = frozenset(
@@ -106,9 +107,9 @@ class _Images:
             try:
                 image = decode_file(path.read_bytes())
             except (ImageError, OSError) as error:
-                yield Failure(str(path), str(error))
+                yield Failure(shown_name(str(path)), str(error))
             else:
-                yield RecordedFrame(str(path), "", index, None, image)
+                yield RecordedFrame(shown_name(str(path)), "", index, None, image)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -129,11 +130,12 @@ class _Video:
         self.frame_count = selection.count(self._source.frame_count, fps)
 
     def __iter__(self) -> Iterator[RecordedFrame | Failure]:
+        name = shown_name(self.name)
         for frame in self._source:
             stamp_ns = time.time_ns() if self.kind == "live" else round(1e9 * frame.timestamp_s)
-            yield RecordedFrame(self.name, "", frame.index, stamp_ns, frame.image)
+            yield RecordedFrame(name, "", frame.index, stamp_ns, frame.image)
         for warning in self._warnings:
-            yield Failure(self.name, warning)
+            yield Failure(name, warning)
 
     def close(self) -> None:
         """Give the file or device back."""

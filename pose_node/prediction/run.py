@@ -23,6 +23,7 @@ from pose_node.prediction.frames import AnsweredFrame, Failure, RecordedFrame, R
 from pose_node.prediction.journal import Journal
 from pose_node.prediction.outputs import Output
 from pose_node.prediction.writer import ResultWriter
+from pose_node.source_names import shown_name
 
 
 class Engine(Protocol):
@@ -121,12 +122,12 @@ def predict(
         for number, name in enumerate(sources, start=1):
             if stop.is_set():
                 break
-            progress.source(name, number, len(sources))
+            progress.source(shown_name(name), number, len(sources))
             summary.sources += 1
             try:
                 recording = open_source(name)
             except SourceError as error:
-                summary.failures.append(Failure(name, str(error)))
+                summary.failures.append(Failure(shown_name(name), str(error)))
                 continue
             run = _RecordingRun(engine, recording, journal, new_tracker, batch_size, summary)
             writer.begin(recording)
@@ -180,7 +181,7 @@ class _RecordingRun:
                 done += len(batch)
                 progress(done, total)
         except SourceError as error:  # the source broke off
-            self._summary.failures.append(Failure(self._recording.name, str(error)))
+            self._summary.failures.append(Failure(shown_name(self._recording.name), str(error)))
         finally:
             reader.close()
 

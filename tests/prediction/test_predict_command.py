@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -70,6 +71,65 @@ def test_everything_at_once(
     assert "could not read nowhere.mp4: " in captured.err
     assert "18 images, " in captured.out
     assert "2 failures" in captured.out
+
+
+@pytest.mark.parametrize("ray", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_names_that_are_no_utf_8(
+    images: Path, video: Path, tmp_path: Path, arguments: list[str], ray: bool
+) -> None:
+    """In a process of its own: such a name ends OpenCV."""
+    if ray:
+        pytest.importorskip("ray", reason="Ray is missing")
+    odd = os.fsdecode(b"x\xe9")
+    (images / "002.png").rename(images / f"{odd}.png")
+    write_bag(tmp_path / odd)
+    video.rename(tmp_path / f"{odd}.avi")
+    out = tmp_path / "out"
+    formats = ["jsonl", "csv", "coco", "parquet", *([] if ray else ["annotated", "bag"])]
+    command = [sys.executable, "-m", "pose_node", "predict", str(images), str(tmp_path)]
+    command += [*arguments, "--save", *formats, *(["--ray"] if ray else [])]
+    done = subprocess.run(command, capture_output=True)
+    assert done.returncode == 1, done.stderr  # 004.png is no image
+    names = {line["source"] for line in lines(out)}
+    shown = rf"{images}/x\udce9.png", rf"{tmp_path}/x\udce9", rf"{tmp_path}/x\udce9.avi"
+    assert names == {f"{images}/001.png", f"{images}/003.png", *shown}
+    with (out / "poses.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["source"] for row in csv.DictReader(file)} <= names
+    entries = json.loads((out / "coco_results_images.json").read_text())
+    assert {entry["file_name"] for entry in entries} == names
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is missing")
+    assert set(parquet.read_table(out / "poses.parquet")["source"].to_pylist()) == names
+    summary = json.loads((out / "run.json").read_text())
+    assert summary["settings"]["sources"] == [str(images), *shown[1:]]
+    assert len(summary["failures"]) == 1
+    if not ray:
+        assert (out / "annotated/images/x\\udce9.png").is_file()
+        assert (out / "annotated/x_2.webm").is_file()
+        assert (out / "bags/x/metadata.yaml").is_file()
+
+
+def test_a_folder_for_videos_whose_name_is_no_utf_8(
+    video: Path, tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / os.fsdecode(b"x\xe9"))
+    command = ["predict", str(video), *arguments, "--output", out, "--save"]
+    assert cli.main([*command, "annotated"]) == 1
+    assert "OpenCV writes videos only where" in capsys.readouterr().err
+    pytest.importorskip("pyarrow", reason="pyarrow is missing")
+    assert cli.main([*command, "jsonl", "parquet", "bag"]) == 0
+    assert "x\\udce9" in capsys.readouterr().out
+
+
+def test_passwords_of_addresses_are_told_to_nobody(
+    video: Path, tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", "rtsp://me:secret@127.0.0.1:9/1", str(video), *arguments]
+    assert cli.main(command) == 1
+    captured = capsys.readouterr()
+    assert "could not read rtsp://me:***@127.0.0.1:9/1: " in captured.err
+    written = (tmp_path / "out/run.json").read_text()
+    assert json.loads(written)["settings"]["sources"][0] == "rtsp://me:***@127.0.0.1:9/1"
+    assert "secret" not in captured.err + captured.out + written
 
 
 def test_success_ranges_and_batches(video: Path, tmp_path: Path, arguments: list[str]) -> None:

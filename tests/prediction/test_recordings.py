@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from pose_node.errors import SourceError
+from pose_node.prediction import recordings
 from pose_node.prediction.frames import Failure, RecordedFrame, Recording, Selection
 from pose_node.prediction.recordings import expand, is_live, open_recording
+from pose_node.sources import open_source
 from tests.prediction.conftest import write_bag
 
 ALL = Selection()
@@ -144,6 +146,16 @@ def test_what_may_not_be_looked_at_is_a_source_that_cannot_be_read(
     assert expand(endless) == [endless]
     with pytest.raises(SourceError, match="name too long"):
         open_recording(endless, ALL)
+
+
+def test_passwords_stay_out_of_results(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_here(name: str, **arguments: Any) -> Any:
+        assert name == "rtsp://me:secret@camera/1"
+        return open_source(str(video), **arguments)
+
+    monkeypatch.setattr(recordings, "open_source", open_here)
+    frames, _ = read(open_recording("rtsp://me:secret@camera/1", ALL))
+    assert {frame.source for frame in frames} == {"rtsp://me:***@camera/1"}
 
 
 def test_a_video_behind_an_address_is_read_as_a_file(video: Path) -> None:
