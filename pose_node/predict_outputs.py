@@ -50,6 +50,12 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def output_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What the files that are written depend on, besides the people."""
+    names = ("skeleton", "codec", "keypoint_threshold", "bag_storage", "copy_bag", "rerun")
+    return {"save": sorted(set(options.save)), **{name: getattr(options, name) for name in names}}
+
+
 def open_outputs(
     options: argparse.Namespace, sources: Sequence[str], skeleton: Skeleton
 ) -> list[Output]:

@@ -18,8 +18,8 @@ import numpy as np
 
 from pose_node.errors import ImageError, SourceError
 from pose_node.poses import Poses
-from pose_node.prediction.frames import Failure, RecordedFrame, Selection
-from pose_node.prediction.journal import pack
+from pose_node.prediction.frames import Failure, Selection
+from pose_node.prediction.journal import Stream, pack, position
 from pose_node.prediction.recordings import open_recording
 
 Row = dict[str, Any]
@@ -33,14 +33,14 @@ class ReadingPlan:
         folder: the working folder, from which relative names of sources count.
         selection: the wanted frames.
         topics: of bags.
-        known: by source and topic, the index of the last frame whose people are known; such frames
-            are read, but their pixels stay where they are.
+        known: by source and topic, the indices of the frames whose people are known, ascending;
+            such frames are read, but their pixels stay where they are.
     """
 
     folder: str
     selection: Selection
     topics: tuple[str, ...] = ()
-    known: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    known: Mapping[Stream, np.ndarray] = field(default_factory=dict)
 
 
 def read_source(plan: ReadingPlan, row: Row) -> Iterator[Row]:
@@ -77,21 +77,16 @@ def _items(plan: ReadingPlan, name: str) -> Iterator[tuple[dict[str, Any], bytes
             if isinstance(item, Failure):
                 yield {"kind": "failure", **vars(item)}, b""
                 continue
-            known = item.index <= plan.known.get((item.source, item.topic), -1)
+            indices = plan.known.get((item.source, item.topic))
+            known = indices is not None and position(indices, item.index) is not None
             pixels = b"" if known else np.ascontiguousarray(item.image).tobytes()
-            yield {"kind": "frame", "known": known, **_described(item)}, pixels
+            yield {"kind": "frame", "known": known, **item.describe()}, pixels
     except SourceError as error:
         yield {"kind": "broken", "reason": str(error)}, b""
     else:
         yield {"kind": "end"}, b""
     finally:
         recording.close()
-
-
-def _described(frame: RecordedFrame) -> dict[str, Any]:
-    """Everything of a frame but its pixels."""
-    found = {name: value for name, value in vars(frame).items() if name != "image"}
-    return {**found, "size": frame.size}
 
 
 @dataclass(frozen=True)

@@ -191,13 +191,11 @@ class _RecordingRun:
         """The people of each frame; failures are put into the summary."""
         frames = [item for item in batch if isinstance(item, RecordedFrame)]
         self._summary.failures += [item for item in batch if isinstance(item, Failure)]
-        known = [self._journal.recall(frame) if self._journal else None for frame in frames]
+        known = [self._recall(frame) for frame in frames]
         new = [frame for frame, poses in zip(frames, known, strict=True) if poses is None]
         found = iter(self._infer(new))
         for frame, poses in zip(frames, known, strict=True):
-            if poses is not None:
-                self._summary.recalled += 1
-            else:
+            if poses is None:
                 poses = next(found)
                 if poses is None:
                     continue
@@ -205,19 +203,19 @@ class _RecordingRun:
                     self._journal.add(frame, poses)
             yield frame, self._track(frame, poses)
 
+    def _recall(self, frame: RecordedFrame) -> Poses | None:
+        """The people of a frame, if they are known."""
+        if isinstance(frame, AnsweredFrame):
+            self._summary.recalled += frame.recalled
+            return frame.poses
+        poses = None if self._journal is None else self._journal.recall(frame)
+        self._summary.recalled += poses is not None
+        return poses
+
     def _infer(self, frames: Sequence[RecordedFrame]) -> list[Poses | None]:
         """None for a frame that the engine does not take; that is a failure, too."""
         if not frames:
             return []
-        answered = [frame for frame in frames if isinstance(frame, AnsweredFrame)]
-        if answered:
-            refused = "the run before refused it"  # else it would be known, or answered now
-            self._summary.failures += [
-                Failure(frame.source, refused, frame.topic, frame.index)
-                for frame in answered
-                if frame.poses is None
-            ]
-            return [frame.poses for frame in answered]
         try:
             return list(
                 self._engine(

@@ -16,9 +16,14 @@ import numpy as np
 import pytest
 
 from pose_node import cli
+from pose_node.errors import OutputError
+from pose_node.poses import Poses
+from pose_node.prediction import folder
 from pose_node.prediction.bags import BagRecording
-from pose_node.prediction.frames import Selection
-from tests.prediction.conftest import write_bag
+from pose_node.prediction.frames import RecordedFrame, Selection
+from pose_node.prediction.outputs import JsonLines
+from pose_node.prediction.writer import ResultWriter
+from tests.prediction.conftest import FakeCapture, write_bag
 
 
 @pytest.fixture
@@ -203,11 +208,113 @@ def test_what_cannot_be_done(
     assert not list((tmp_path / "out").glob("poses*"))
 
 
-def test_live_sources_are_not_resumed(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+def test_what_a_camera_saw_before_the_disk_was_full_is_written_by_resuming(
+    webcam: type[FakeCapture],
+    tmp_path: Path,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert cli.main(["predict", "7", *arguments, "--resume"]) == 1
-    assert "7 is live and cannot be resumed" in capsys.readouterr().err
+    command = ["predict", "3", *arguments]
+    with monkeypatch.context() as patch:
+
+        def write(output: JsonLines, frame: RecordedFrame, poses: Poses) -> None:
+            webcam.allowed.release()
+            if frame.index == 3:
+                raise OutputError("No space left on device")
+
+        patch.setattr(JsonLines, "write", write)
+        assert cli.main(command) == 1
+    assert not (tmp_path / "out/poses.jsonl").exists()
+    known = len((tmp_path / "out/.journal.jsonl").read_text().splitlines()) - 1
+    assert known in (4, 5)
+    capsys.readouterr()
+    assert cli.main([*command, "--resume", "--save", "jsonl", "annotated"]) == 1
+    assert "--save annotated needs the images of 3, which is live" in capsys.readouterr().err
+    assert cli.main([*command, "--resume", "--save", "jsonl", "csv", "bag"]) == 0
+    assert f"{known} images ({known} from the run before)" in capsys.readouterr().out
+    found = lines(tmp_path / "out")
+    assert [line["frame"] for line in found] == list(range(known))
+    assert found[0]["stamp_ns"] < found[3]["stamp_ns"]
+    assert (found[0]["width"], found[0]["height"]) == (32, 24)
+    assert any(line["people"] for line in found)
+    assert webcam.opened == 1
+    summary = json.loads((tmp_path / "out/run.json").read_text())
+    assert (summary["complete"], summary["frames"], summary["failures"]) == (True, known, [])
+
+
+def test_a_camera_that_had_not_begun_is_opened_by_resuming(
+    webcam: type[FakeCapture],
+    video: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = ["predict", "nowhere.mp4", "3", *arguments]
+
+    def fail(*_: object, **__: object) -> None:
+        raise OutputError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultWriter, "begin", fail)
+        assert cli.main(command) == 1
+    webcam.allowed.release(9)
+    assert cli.main([*command, "--resume"]) == 1
+    assert webcam.opened == 2
+    assert lines(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (["--save", "csv"], "(save: ['jsonl'], now ['csv'])"),
+        (["--track"], "track: False, now True"),
+        (["--max-people", "2"], "max_people: 3, now 2"),
+        (["--range", ":3"], "range: ':', now ':3'"),
+    ],
+)
+def test_a_complete_run_is_no_answer_to_another_question(
+    video: Path,
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    change: list[str],
+    expected: str,
+) -> None:
+    command = ["predict", str(video), *arguments]
+    assert cli.main(command) == 0
+    assert cli.main([*command, *change, "--resume"]) == 1
+    said = capsys.readouterr().err
+    assert "holds a complete run of other settings, sources or outputs" in said
+    assert expected in said
+    assert cli.main(["predict", "more.mp4", *command[1:], "--resume"]) == 1
+    assert "sources: [" in capsys.readouterr().err
+    assert cli.main([*command, "--save", "jsonl", "jsonl", "--resume"]) == 0
+
+
+def test_what_was_found_is_kept_until_the_summary_is_written(
+    video: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["predict", str(video), *arguments]
+    journal = tmp_path / "out/.journal.jsonl"
+
+    def fail(*_: object) -> None:
+        raise OutputError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "write_summary", fail)
+        assert cli.main(command) == 1
+    kept = journal.read_bytes()
+    assert cli.main([*command, "--resume"]) == 0
+    assert "10 images (10 from the run before)" in capsys.readouterr().out
+    assert not journal.exists()
+    journal.write_bytes(kept)  # as if the process had been killed before it was deleted
+    assert cli.main([*command, "--resume"]) == 0
+    assert "the run is complete" in capsys.readouterr().out
+    assert not journal.exists()
 
 
 def test_no_display_is_said_and_leaves_nothing_to_resume(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -124,10 +125,17 @@ def local(model: Path, *sources: str) -> tuple[list[dict[str, Any]], list[Failur
     return output.lines, run.failures
 
 
-def by_ray(cluster: Cluster, model: Path, *sources: str) -> RayRecordings:
+@contextlib.contextmanager
+def by_ray(
+    cluster: Cluster, model: Path, folder: Path, *sources: str, resume: bool = False
+) -> Iterator[RayRecordings]:
     settings = EngineSettings(model.name, {"device": "auto", **ARGUMENTS}, 1)
-    plan = ReadingPlan(os.getcwd(), Selection())
-    return RayRecordings(cluster, sources, plan, settings, model.read_bytes(), num_keypoints=17)
+    journal = Journal(folder / "journal", {}, num_keypoints=17, resume=resume)
+    plan = ReadingPlan(os.getcwd(), Selection(), (), journal.known())
+    content = model.read_bytes()
+    with RayRecordings(cluster, sources, plan, settings, content, journal) as recordings:
+        yield recordings
+    journal.close(keep=True)
 
 
 def never(*_: object, **__: object) -> list[Poses]:
@@ -148,12 +156,12 @@ def workers() -> dict[int, str]:
 
 
 def test_two_workers_find_what_one_process_finds(
-    cluster: Cluster, model: Path, images: Path, clip: Path, one_thread: None
+    cluster: Cluster, model: Path, images: Path, clip: Path, tmp_path: Path, one_thread: None
 ) -> None:
     sources = [str(images), "nowhere.mp4", str(clip), str(images)]
     expected, failures = local(model, *sources)
     output = Collected()
-    with by_ray(cluster, model, *sources) as recordings:
+    with by_ray(cluster, model, tmp_path, *sources) as recordings:
         assert recordings.description == "Ray, 2 workers on CPUs"
         summary = predict(never, sources, recordings.open, [output])
     assert output.lines == expected
@@ -164,7 +172,12 @@ def test_two_workers_find_what_one_process_finds(
 
 
 def test_a_killed_worker_loses_nothing_and_doubles_nothing(
-    cluster: Cluster, model: Path, clip: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster,
+    model: Path,
+    clip: Path,
+    tmp_path: Path,
+    one_thread: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ray_cluster, "_BLOCK", 40_000)  # some four frames
     expected, _ = local(model, str(clip))
@@ -175,7 +188,7 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(
         os.kill(killed[0], signal.SIGKILL)
 
     output = Collected(then=(20, kill))
-    with by_ray(cluster, model, str(clip)) as recordings:
+    with by_ray(cluster, model, tmp_path, str(clip)) as recordings:
         predict(never, [str(clip)], recordings.open, [output])
     assert killed
     assert output.lines == expected
@@ -214,10 +227,39 @@ def test_the_command_goes_on_where_a_run_without_ray_was_killed(
     ]
 
 
+def test_a_known_image_that_cannot_be_read_any_more_costs_only_itself(
+    cluster: Cluster,
+    model: Path,
+    images: Path,
+    tmp_path: Path,
+    one_thread: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = tmp_path / "out"
+    command = ["predict", str(images), "--model", str(model), *COMMAND, "--output", str(output)]
+    command += ["--ray", "--ray-address", str(cluster.address), "--ray-cpus", "1"]
+    close = Journal.close
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "close", lambda journal, *, keep: close(journal, keep=True))
+        assert cli.main(command) == 1
+    expected = (output / "poses.jsonl").read_text().splitlines()
+    (output / "run.json").unlink()
+    (images / "001.png").write_bytes(b"no image any more")
+    assert cli.main([*command, "--resume"]) == 1
+    assert (output / "poses.jsonl").read_text().splitlines() == expected[1:]
+    summary = json.loads((output / "run.json").read_text())
+    assert (summary["frames"], summary["frames_recalled"]) == (2, 2)
+    failed = [Path(failure["source"]).name for failure in summary["failures"]]
+    assert failed == ["001.png", "004.png"]
+
+
 def test_an_engine_that_cannot_start(cluster: Cluster, tmp_path: Path, clip: Path) -> None:
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"no model")
-    with by_ray(cluster, broken, str(clip)) as recordings, pytest.raises(ClusterError) as caught:
+    with (
+        by_ray(cluster, broken, tmp_path, str(clip)) as recordings,
+        pytest.raises(ClusterError) as caught,
+    ):
         list(recordings.open(str(clip)))
     assert "the Ray cluster failed" in str(caught.value)
 
@@ -231,14 +273,14 @@ def test_an_engine_that_cannot_start(cluster: Cluster, tmp_path: Path, clip: Pat
     ],
 )
 def test_what_the_cluster_does_not_have(
-    cluster: Cluster, device: str, cpus: int, error: type[Exception], expected: str
+    cluster: Cluster, device: str, cpus: int, error: type[Exception], expected: str, tmp_path: Path
 ) -> None:
     settings = EngineSettings("a.pt", {"device": device}, 1)
     plan = ReadingPlan(os.getcwd(), Selection())
+    journal = Journal(tmp_path / "journal", {}, num_keypoints=17, resume=False)
     with pytest.raises(error, match=expected):
-        RayRecordings(
-            Cluster(cluster.address, None, cpus), ["a"], plan, settings, b"", num_keypoints=17
-        )
+        RayRecordings(Cluster(cluster.address, None, cpus), ["a"], plan, settings, b"", journal)
+    journal.close(keep=False)
 
 
 def test_gpus_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
