@@ -86,6 +86,42 @@ def is_upside_down(capture: cv2.VideoCapture) -> bool:
     return turned and cv2.__version__.startswith("4.6.")
 
 
+def is_cut_off(path: Path) -> bool:
+    """Whether an MP4, MOV or AVI file is shorter than it says; False for all other files.
+
+    Their numbers of frames are exact, but frames may be missing on purpose, as in a clip that was
+    trimmed: only the size tells.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            position = 0
+            while position < size:
+                file.seek(position)
+                length = _chunk_length(file.read(16), first=position == 0)
+                if length is None:
+                    return False
+                position += length
+    except OSError:  # an address
+        return False
+    return position > size
+
+
+def _chunk_length(head: bytes, *, first: bool) -> int | None:
+    """The bytes of a chunk that begins so; None if it does not say, or in a file of other kinds."""
+    if len(head) < 8:
+        return 8
+    if head[:4] == b"RIFF":
+        length = int.from_bytes(head[4:8], "little")
+        return None if length in (0, 0xFFFFFFFF) else 8 + length
+    if first and head[4:8] not in (b"ftyp", b"wide", b"moov", b"mdat", b"free", b"skip"):
+        return None
+    length = int.from_bytes(head[:4], "big")
+    if length == 1:  # 64 bits follow
+        length = int.from_bytes(head[8:16], "big")
+    return length if length >= 8 else None
+
+
 def if_known(value: float, limit: float) -> float | None:
     """What OpenCV says of a video, or None for its ways of saying that it does not know."""
     return value if math.isfinite(value) and 0 < value < limit else None

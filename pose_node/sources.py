@@ -17,7 +17,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from pose_node.captures import if_known, is_upside_down, open_video, open_webcam
+from pose_node.captures import if_known, is_cut_off, is_upside_down, open_video, open_webcam
 from pose_node.errors import ImageError, SourceError
 from pose_node.imaging import decode_file
 from pose_node.source_names import shown_name
@@ -28,7 +28,8 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".
 OnWarning = Callable[[str], None]
 
 Choice = Callable[[int, float], "bool | None"]
-"""Of the index and the time in seconds of a frame: is it wanted? None: nor is any after it."""
+"""Of a frame's index and its seconds since the start (live, since the first frame): is it wanted?
+None: nor is any after it."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,8 @@ class FrameSource:
                     _resize(image, self._settings.size), index, timestamp_s, name, source_size
                 )
                 index += 1
-            if self.kind == "live":
-                raise SourceError(f"{self.name} stopped delivering after {index} frames")
+            if self.kind == "live":  # all that was wanted came
+                return
             if index == first:
                 raise SourceError(f"{self.name}: none of its frames can be decoded")
             if not self._settings.loop:
@@ -151,30 +152,38 @@ class FrameSource:
             capture = self._capture = open_video(self.name, "file")
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # some versions have it off by default
         turned = is_upside_down(capture)
-        frame, timestamp_s = 0, -math.inf
-        while capture.grab():
+        choose = self._settings.choose or (lambda frame, since_start_s: True)
+        frame, timestamp_s, start_s, decoded = 0, -math.inf, 0.0, True
+        while decoded and capture.grab():
             timestamp_s = self._timestamp(capture, frame, timestamp_s)
-            chosen = self._settings.choose is None or self._settings.choose(frame, timestamp_s)
+            if frame == 0 and self.kind == "live":
+                start_s = timestamp_s  # of a clock that runs since the machine was started, perhaps
+            chosen = choose(frame, timestamp_s - start_s)
             if chosen is None:
                 return
-            frame += 1
             if not chosen:  # converting it to BGR would be half the work
                 yield None, timestamp_s, self.name
-                continue
-            read, image = capture.retrieve()
-            if not read:
-                break
-            # Some codecs give grey frames; whoever asks for frames gets BGR.
-            colour = image if image.ndim == 3 else np.dstack([image] * 3)
-            yield cv2.rotate(colour, cv2.ROTATE_180) if turned else colour, timestamp_s, self.name
-        if self.kind == "video":
-            # Opening anew is exact; seeking to the first frame is not, for some codecs.
-            capture.release()
-            if 0 < frame < 0.9 * (self.frame_count or 0):
-                self._warn(
-                    f"{self.name} ended after {frame} of {self.frame_count} frames, it may be "
-                    "damaged"
-                )
+            else:
+                decoded, image = capture.retrieve()
+                if not decoded:
+                    break
+                # Some codecs give grey frames; whoever asks for frames gets BGR.
+                colour = image if image.ndim == 3 else np.dstack([image] * 3)
+                upright = cv2.rotate(colour, cv2.ROTATE_180) if turned else colour
+                yield upright, timestamp_s, self.name
+            frame += 1
+        self._check_end(capture, frame, decoded=decoded)
+
+    def _check_end(self, capture: cv2.VideoCapture, frames: int, *, decoded: bool) -> None:
+        """Say so if a source ended before its time, `decoded` without fault as far as it came."""
+        if self.kind == "live":
+            raise SourceError(f"{self.name} stopped delivering after {frames} frames")
+        # Opening anew is exact; seeking to the first frame is not, for some codecs.
+        capture.release()
+        count = self.frame_count or 0  # often an estimate, from duration and rate
+        if not decoded or frames < 0.9 * count or (frames < count and is_cut_off(Path(self.name))):
+            of_all = f" of {count}" if count else ""
+            self._warn(f"{self.name} ended after {frames}{of_all} frames, it may be damaged")
 
     def _warn(self, text: str) -> None:
         self._settings.on_warning(shown_name(text))

@@ -243,6 +243,28 @@ def test_what_a_camera_saw_before_the_disk_was_full_is_written_by_resuming(
     assert (summary["complete"], summary["frames"], summary["failures"]) == (True, known, [])
 
 
+@pytest.mark.parametrize(
+    ("text", "code", "possible"),
+    [(":3", 0, {0, 1, 2}), ("0.1s:0.25s", 0, {1, 2}), (":9", 1, {0, 1, 2, 3, 4})],
+)
+def test_a_range_of_a_camera(
+    webcam: type[FakeCapture],
+    tmp_path: Path,
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    code: int,
+    possible: set[int],
+) -> None:
+    webcam.uptime_ms = 9e6
+    webcam.allowed.release(9)
+    assert cli.main(["predict", "3", *arguments, "--range", text]) == code
+    found = {line["frame"] for line in lines(tmp_path / "out")}  # frames that are late are left out
+    assert found
+    assert found <= possible
+    assert ("3 stopped delivering after 5 frames" in capsys.readouterr().err) == (code == 1)
+
+
 def test_a_camera_that_had_not_begun_is_opened_by_resuming(
     webcam: type[FakeCapture],
     video: Path,
