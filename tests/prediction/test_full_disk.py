@@ -22,6 +22,7 @@ from pose_node.prediction.outputs import CocoResults, Csv, JsonLines
 from pose_node.prediction.parquet_output import Parquet
 from pose_node.prediction.pictures import AnnotatedPictures
 from pose_node.prediction.run import predict
+from pose_node.viewing.output import RerunOutput
 from tests.prediction.conftest import FakeRecording, make_recorded
 
 out, kind = Path(sys.argv[1]), sys.argv[2]
@@ -44,6 +45,7 @@ makers = {
     "coco": lambda: CocoResults(out / "coco.json", numbered=False),
     "annotated": lambda: AnnotatedPictures(out, COCO17),
     "parquet": lambda: Parquet(out / "poses.parquet"),
+    "rerun": lambda: RerunOutput(out / "view.rrd", COCO17),
     "mcap": lambda: BagOutput(out, COCO17, storage="mcap"),
     "sqlite3": lambda: BagOutput(out, COCO17, storage="sqlite3"),
 }
@@ -60,13 +62,15 @@ print(threading.active_count(), "threads")
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of files are those of POSIX")
 @pytest.mark.parametrize(
-    "kind", ["jsonl", "csv", "coco", "parquet", "annotated", "mcap", "sqlite3"]
+    "kind", ["jsonl", "csv", "coco", "parquet", "rerun", "annotated", "mcap", "sqlite3"]
 )
 def test_nothing_unfinished_is_left(tmp_path: Path, kind: str) -> None:
     if kind in ("mcap", "sqlite3"):
         pytest.importorskip("rosbags", reason="rosbags missing: pip install rosbags")
     if kind == "parquet":
         pytest.importorskip("pyarrow", reason="pyarrow is missing")
+    if kind == "rerun":
+        pytest.importorskip("rerun", reason="the Rerun SDK is missing")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path), kind],
         cwd=REPOSITORY,
@@ -79,4 +83,6 @@ def test_nothing_unfinished_is_left(tmp_path: Path, kind: str) -> None:
     assert rest == ["1 threads"]
     assert "Traceback" not in done.stderr
     assert [path for path in tmp_path.rglob("*") if ".partial" in path.name] == []
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    # Those that write, or tell of it, only at the end do not keep the others from their names.
+    whole = [tmp_path / "other.jsonl"] if kind in ("parquet", "rerun") else []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == whole
