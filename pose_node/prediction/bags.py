@@ -61,6 +61,7 @@ class BagRecording:
     """
 
     kind: Kind = "bag"
+    fps = None  # each topic has its own, and need not last as long as the bag
 
     def __init__(self, path: Path, selection: Selection, *, topics: Sequence[str] = ()) -> None:
         require_rosbags()
@@ -71,7 +72,7 @@ class BagRecording:
         try:
             with _open(path) as reader:
                 connections = self._choose(reader, topics)
-                self.start_ns, seconds = reader.start_time, reader.duration / 1e9
+                self.start_ns = reader.start_time
         except PoseNodeError:
             raise
         except Exception as error:
@@ -83,8 +84,6 @@ class BagRecording:
             counts[connection.topic] += connection.msgcount
         wanted = [selection.count(count) for count in counts.values()]
         self.frame_count = None if None in wanted else sum(filter(None, wanted))
-        most = max(counts.values())
-        self.fps = (most - 1) / seconds / selection.every if most > 1 and seconds > 0 else None
 
     def __iter__(self) -> Iterator[RecordedFrame | Failure]:
         indices: dict[str, int] = defaultdict(int)
