@@ -88,14 +88,13 @@ def run_predict(options: argparse.Namespace) -> int:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # damage is reported by us
     from pose_node.prediction.folder import ResultsFolder
     from pose_node.prediction.frames import Selection
-    from pose_node.prediction.recordings import expand, is_live
+    from pose_node.prediction.recordings import expand_all, is_live
 
     try:
         selection = Selection.parse(options.range, every=options.every)
     except ValueError as error:
         options.parser.error(f"argument --range: {error}")
-    found = [source for text in options.sources for source in expand(text)]
-    sources = list(dict.fromkeys(found))  # one result for each frame
+    sources = expand_all(options.sources)
     check_ray(options, [source for source in sources if is_live(source)])
     people = following(options)
     folder = ResultsFolder(options.output)

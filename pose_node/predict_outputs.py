@@ -155,8 +155,21 @@ def _have_numbers(sources: Sequence[str]) -> bool:
     """Whether all sources are images whose names are different numbers, as COCO's are."""
     from pose_node.sources import find_images
 
+    names: list[str] = []
+    for source in sources:
+        try:
+            names += [path.stem for path in find_images(source)]
+        except (SourceError, OSError):
+            if _is_there(source):  # a video, say; what is missing gives no frames
+                return False
+    numbers = {int(name) for name in names if name.isdecimal()}
+    return 0 < len(names) == len(numbers)
+
+
+def _is_there(source: str) -> bool:
+    from pose_node.prediction.recordings import is_live
+
     try:
-        names = [path.stem for source in sources for path in find_images(source)]
-    except (SourceError, OSError):  # a video, or nothing
+        return is_live(source) or Path(source).exists()
+    except OSError:  # no name that a file can have
         return False
-    return all(name.isdecimal() for name in names) and len({*map(int, names)}) == len(names)

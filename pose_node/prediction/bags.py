@@ -14,7 +14,7 @@ from pose_node.source_names import shown_name
 
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 
-_BAG_SUFFIXES = {".mcap", ".db3", ".bag"}
+BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 _DEPTH_ENCODINGS = {"16UC1", "32FC1"}
 
 # Where bags are read, every exception is one more way in which a file can be damaged: rosbags
@@ -26,7 +26,7 @@ def is_bag(path: Path) -> bool:
     """Whether a path looks like a bag: a folder with metadata.yaml, or a file of a bag's suffix."""
     if path.is_dir():
         return (path / "metadata.yaml").is_file()
-    return path.is_file() and path.suffix.lower() in _BAG_SUFFIXES
+    return path.is_file() and path.suffix.lower() in BAG_SUFFIXES
 
 
 def require_rosbags() -> None:

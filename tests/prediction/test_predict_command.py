@@ -47,6 +47,7 @@ def test_everything_at_once(
 ) -> None:
     bag = write_bag(tmp_path / "walk")
     sources = [str(images), str(video), str(bag), "nowhere.mp4"]
+    sources += [f"{images}/../images", str(images / "001.png"), f"{bag}/*"]  # nothing new
     formats = ["jsonl", "csv", "coco", "annotated", "bag"]
     assert cli.main(["predict", *sources, *arguments, "--save", *formats]) == 1
     out = tmp_path / "out"

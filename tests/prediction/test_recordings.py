@@ -10,7 +10,7 @@ import pytest
 from pose_node.errors import SourceError
 from pose_node.prediction import recordings
 from pose_node.prediction.frames import Failure, RecordedFrame, Recording, Selection
-from pose_node.prediction.recordings import expand, is_live, open_recording
+from pose_node.prediction.recordings import expand, expand_all, is_live, open_recording
 from pose_node.sources import open_source
 from tests.prediction.conftest import write_bag
 
@@ -118,6 +118,42 @@ def test_folders_and_patterns_give_images_videos_and_bags(
     assert expand(str(tmp_path / "*.avi")) == [str(video)]
     for text in ("nowhere", "nothing*", "0", "rtsp://x/y", str(bag), str(video)):
         assert expand(text) == [text]
+
+
+def test_no_frame_comes_twice(
+    tmp_path: Path, images: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.avi").symlink_to(video)
+    (tmp_path / "same.png").symlink_to(images / "001.png")
+    one, two, three, four = (f"images/00{number}.png" for number in (1, 2, 3, 4))
+    for texts, expected in [
+        (["images", one], ["images"]),
+        ([one, "images"], [one, two, three, four]),
+        (["images", "./images", f"{images}/", "images/*.png"], ["images"]),
+        (["images/*[12].png", "images/*[23].png"], ["images/*[12].png", three]),
+        (["same.png", one, two], ["same.png", two]),
+        (["video.avi", "./video.avi", "link.avi", str(video)], ["video.avi"]),
+        (["nowhere", "nowhere", "0", "0", "no*.png"], ["nowhere", "0", "no*.png"]),
+        (["images", "x" * 5000], ["images", "x" * 5000]),
+    ]:
+        assert expand_all(texts) == expected
+
+
+@pytest.mark.parametrize("storage", ["mcap", "db3"])
+def test_files_of_a_bag_do_not_come_beside_it(
+    tmp_path: Path, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    bag = write_bag(archive / "bag", storage="mcap" if storage == "mcap" else "sqlite3")
+    alone = archive / f"alone.{storage}"
+    alone.write_bytes((bag / f"bag.{storage}").read_bytes())
+    assert expand_all(["archive/**"]) == [f"archive/alone.{storage}", "archive/bag"]
+    inside = f"archive/bag/bag.{storage}"
+    assert expand_all([inside, "archive/bag"]) == ["archive/bag"]
+    assert expand_all([inside, str(bag / ".." / "bag" / f"bag.{storage}")]) == [inside]
 
 
 @pytest.mark.parametrize("text", ["nowhere.mp4", "nothing*.png", "/dev/video99", "file://nowhere"])
