@@ -18,6 +18,7 @@ from pose_node.arguments import (
     texts,
 )
 from pose_node.errors import CheckpointError
+from pose_node.idle_options import refuse_idle_options
 from pose_node.models.fetch import file_digest, resolve_model
 from pose_node.output_files import write_whole
 from pose_node.process_settings import tune_process
@@ -87,6 +88,8 @@ def add_evaluate(commands: Any) -> None:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Print the statistics; 1 if a model of several could not be evaluated."""
+    drawn = options.figures is not None
+    refuse_idle_options(options.parser, options, ["worst"], unless=drawn, needed="--figures")
     tune_process()  # before torch is imported
     from pose_node.evaluation import (
         Evaluation,

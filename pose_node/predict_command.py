@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 from pose_node import __version__
 from pose_node.arguments import ENGINE_SETTINGS, add_engine_arguments, positive, texts
 from pose_node.models.fetch import file_digest, resolve_model
-from pose_node.predict_outputs import add_output_arguments, open_outputs, output_settings
+from pose_node.predict_outputs import (
+    add_output_arguments,
+    check_output_options,
+    open_outputs,
+    output_settings,
+)
 from pose_node.predict_sources import add_ray_arguments, check_ray, load_own_engine, open_sources
 from pose_node.predict_tracking import add_tracking_arguments, following
 from pose_node.process_settings import tune_process
@@ -90,6 +95,7 @@ def run_predict(options: argparse.Namespace) -> int:
     from pose_node.prediction.frames import Selection
     from pose_node.prediction.recordings import expand_all, is_live
 
+    check_output_options(options)
     try:
         selection = Selection.parse(options.range, every=options.every)
     except ValueError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pose_node.errors import OutputError, SourceError
+from pose_node.idle_options import refuse_idle_options
 
 if TYPE_CHECKING:
     from pose_node.poses import Skeleton
@@ -48,6 +49,18 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rerun", action="store_true", help="write DIR/view.rrd for the Rerun viewer as well"
     )
+
+
+def check_output_options(options: argparse.Namespace) -> None:
+    """End with a usage error if an option would do nothing."""
+    kinds = set(options.save)
+    drawn = "annotated" in kinds or options.rerun or options.show
+    for names, used, needed in (
+        (["codec"], "annotated" in kinds, "--save annotated"),
+        (["keypoint_threshold"], drawn, "--save annotated, --rerun or --show"),
+        (["bag_storage", "copy_bag"], "bag" in kinds, "--save bag"),
+    ):
+        refuse_idle_options(options.parser, options, names, unless=used, needed=needed)
 
 
 def output_settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pose_node.arguments import engine_arguments, load_engine, positive
 from pose_node.errors import OutputError, SourceError
+from pose_node.idle_options import refuse_idle_options
 from pose_node.source_names import shown_name
 
 if TYPE_CHECKING:
@@ -41,14 +42,19 @@ def add_ray_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_ray(options: argparse.Namespace, live: Sequence[str]) -> None:
-    """Refuse what a cluster cannot do.
+    """Refuse what a cluster cannot do, and options of one that is not used.
 
     Raises:
         SourceError: a source is live.
         OutputError: an output needs images.
+        SystemExit: an option would do nothing.
     """
+    of_ray = ["ray_address", "ray_workers", "ray_cpus"]
+    refuse_idle_options(options.parser, options, of_ray, unless=options.ray, needed="--ray")
     if not options.ray:
         return
+    own = "a run without --ray, where --ray-cpus says how many"
+    refuse_idle_options(options.parser, options, ["threads"], unless=False, needed=own)
     if live:
         raise SourceError(f"{live[0]} is live, a cluster reads files only; leave --ray out")
     unable = _needing_images(options, _WITHOUT_IMAGES)

@@ -173,6 +173,11 @@ def test_a_skeleton_of_another_size(
     assert "17 keypoints" in capsys.readouterr().err
 
 
+def test_worst_images_are_figures(annotated: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate", "--model", "x", *annotated, "--worst", "3"]) == 2
+    assert "argument --worst: needs --figures" in capsys.readouterr().err
+
+
 def test_figures_without_matplotlib(
     annotated: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "pose_node"
 
 # From the bottom up. A module may import from lower layers and from its own.
 LAYERS = (
-    ("errors", "source_names", "poses", "progress", "process_settings"),
+    ("errors", "source_names", "poses", "progress", "process_settings", "idle_options"),
     ("output_files", "interruption"),
     ("installation", "plain_yaml"),
     ("image_headers", "skeletons"),

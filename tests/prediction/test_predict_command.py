@@ -193,6 +193,10 @@ def test_a_complete_run_with_failures_stays_one(
         (["--image-size", "65"], 2, "a multiple of 32"),
         (["--model", "nothing"], 1, "nothing"),
         (["--save", "bag", "--copy-bag"], 1, "only bags can be copied"),
+        (["--copy-bag"], 2, "argument --copy-bag: needs --save bag"),
+        (["--save", "csv", "--bag-storage", "mcap"], 2, "argument --bag-storage: needs --save bag"),
+        (["--codec", "vp9"], 2, "argument --codec: needs --save annotated"),
+        (["--keypoint-threshold", "0.1"], 2, "needs --save annotated, --rerun or --show"),
     ],
 )
 def test_what_cannot_be_done(
