@@ -32,6 +32,8 @@ Item = AnsweredFrame | dict[str, Any]
 class RayRecordings:
     """Opens the sources of a run, one after the other, as a cluster reads them.
 
+    It is ready when an engine is, as without a cluster: engines that cannot start are told at once.
+
     Args:
         cluster: where.
         sources: names of the sources, in the order in which they will be opened.
@@ -42,7 +44,7 @@ class RayRecordings:
         batch_size: images at once; None for 8 on a GPU, else 1.
 
     Raises:
-        ClusterError: Ray is not installed, or the cluster cannot be used.
+        ClusterError: Ray is not installed, or the cluster or its engines cannot be used.
         DeviceError: the cluster has no GPU.
     """
 
@@ -59,12 +61,13 @@ class RayRecordings:
     ) -> None:
         self._opened = 0
         self._closed = False
+        self._first: dict[str, Any] | None = None  # which says that an engine stands
         ray = connect(cluster)
         try:
             workers, gpus = find_resources(ray, cluster, str(engine.arguments["device"]))
             arguments = {**engine.arguments, "device": "cuda:0" if gpus else "cpu"}
             self.description = f"Ray, {workers} workers on {'GPUs' if gpus else 'CPUs'}"
-            rows = start_work(
+            self._rows = start_work(
                 [
                     {"number": number, "name": os.fsencode(name)}
                     for number, name in enumerate(sources)
@@ -76,10 +79,11 @@ class RayRecordings:
                 cpus=cluster.cpus_per_worker,
                 batch_size=batch_size or (8 if gpus else 1),
             )
+            self._first = self._take()
         except BaseException:
-            ray.shutdown()
+            with quiet_stderr():
+                ray.shutdown()
             raise
-        self._rows = rows
         self._taking = threading.Lock()
         self._ordered = OrderedItems(self._take, journal)
 
@@ -136,6 +140,9 @@ class RayRecordings:
 
         if self._closed:
             return None
+        if self._first is not None:
+            row, self._first = self._first, None
+            return row
         try:
             return next(self._rows, None)
         except (RayError, RuntimeError, OSError) as error:

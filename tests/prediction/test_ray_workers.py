@@ -42,8 +42,12 @@ def same_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read(name: str | Path, **plan: Any) -> tuple[list[dict[str, Any]], list[bytes]]:
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is missing")
     plan = {"folder": os.getcwd(), "selection": Selection(), **plan}
-    rows = list(read_source(ReadingPlan(**plan), {"number": 4, "name": str(name)}))
+    source = pyarrow.table({"number": [4], "name": [os.fsencode(name)]})
+    tables = list(read_source(ReadingPlan(**plan), source))
+    assert {table.num_rows for table in tables} == {1}
+    rows = [row for table in tables for row in table.to_pylist()]
     items = [json.loads(row["item"]) for row in rows]
     assert [item["number"] for item in items] == [4] * len(rows)
     assert [item["place"] for item in items] == list(range(len(rows)))
