@@ -149,7 +149,7 @@ def _recall_live(
     from pose_node.prediction.recordings import is_live
 
     found = {name: RecalledRecording(name, journal) for name in sources if is_live(name)}
-    recalled: dict[str, Recording] = {name: r for name, r in found.items() if r.frame_count}
+    recalled: dict[str, Recording] = {name: r for name, r in found.items() if r.was_live}
     able = (*_WITHOUT_IMAGES, "bag")
     if recalled and (unable := _needing_images(options, able)):
         raise OutputError(

@@ -30,6 +30,8 @@ class ResultsFolder:
             before = json.loads(self._summary.read_bytes()) if self._summary.exists() else None
         except (OSError, ValueError) as error:
             raise OutputError(f"cannot use {path}: {error}") from error
+        if before is not None and not isinstance(before, dict):
+            raise OutputError(f"cannot use {path}: its {self._summary.name} is of something else")
         self._before: dict[str, Any] | None = before
 
     def check_unused(self) -> None:

@@ -25,6 +25,7 @@ from pose_node.prediction.frames import DESCRIBED, AnsweredFrame, Kind, Recorded
 from pose_node.source_names import shown_name
 
 _VERSION = 2
+_YEAR_NS = 365 * 86_400 * 1_000_000_000
 
 Stream = tuple[str, str]
 """Source and topic."""
@@ -169,6 +170,13 @@ class RecalledRecording:
         self._stream = (shown_name(name), "")
         self._indices = journal.known().get(self._stream, np.empty(0, np.int64))
         self.frame_count = len(self._indices)
+
+    @property
+    def was_live(self) -> bool:
+        """Whether anything is known, and was seen live: times of a file on a server, which can be
+        read again, count from its start, those of arrival from 1970."""
+        first = next(iter(self), None)
+        return first is not None and first.stamp_ns is not None and first.stamp_ns > _YEAR_NS
 
     def __iter__(self) -> Iterator[AnsweredFrame]:
         """The frames, in order."""

@@ -104,7 +104,10 @@ def test_what_was_added_can_be_read_at_once(tmp_path: Path) -> None:
 def test_what_was_found_in_a_camera_can_be_gone_through_again(tmp_path: Path) -> None:
     journal = open_journal(tmp_path / "journal")
     for index in (0, 2, 1):
-        frame = make_recorded(index, source="rtsp://me:***@camera")
+        stamp_ns = 1_700_000_000_000_000_000 + index
+        frame = make_recorded(index, source="rtsp://me:***@camera", stamp_ns=stamp_ns)
+        journal.add(frame, people_in(frame.image))
+        frame = make_recorded(index, source="http://server/a.mp4")
         journal.add(frame, people_in(frame.image))
     journal.close(keep=True)
     journal = open_journal(tmp_path / "journal")
@@ -113,9 +116,11 @@ def test_what_was_found_in_a_camera_can_be_gone_through_again(tmp_path: Path) ->
     frames = list(recording)
     assert [frame.index for frame in frames] == [0, 1, 2]
     assert all(isinstance(frame, AnsweredFrame) and frame.recalled for frame in frames)
-    assert frames[1].stamp_ns == 100_000_000
+    assert frames[1].stamp_ns == 1_700_000_000_000_000_001
     recording.close()
-    assert RecalledRecording("rtsp://other", journal).frame_count == 0
+    names = ("rtsp://me:secret@camera", "http://server/a.mp4", "rtsp://other")
+    live = [RecalledRecording(name, journal).was_live for name in names]
+    assert live == [True, False, False]
     journal.close(keep=False)
 
 

@@ -270,6 +270,27 @@ def test_a_range_of_a_camera(
     assert ("3 stopped delivering after 5 frames" in capsys.readouterr().err) == (code == 1)
 
 
+def test_a_video_on_a_server_is_read_on(
+    video: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["predict", f"file://{video}", *arguments]
+
+    def write(output: JsonLines, frame: RecordedFrame, poses: Poses) -> None:
+        raise OutputError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonLines, "write", write)
+        assert cli.main(command) == 1
+    journal = tmp_path / "out/.journal.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:2]))
+    assert cli.main([*command, "--resume", "--save", "jsonl", "annotated"]) == 0
+    assert "10 images (1 from the run before)" in capsys.readouterr().out
+
+
 def test_a_camera_that_had_not_begun_is_opened_by_resuming(
     webcam: type[FakeCapture],
     video: Path,
