@@ -39,10 +39,13 @@ class Delegate:
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
     """Five grey frames, 10 a second, of brightness 0, 40, 80, 120, 160."""
-    path = tmp_path / "video.avi"
+    return write_video(tmp_path / "video.avi", FRAMES)
+
+
+def write_video(path: Path, frames: int) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (WIDTH, HEIGHT))
-    for index in range(FRAMES):
-        writer.write(np.full((HEIGHT, WIDTH, 3), 40 * index, np.uint8))
+    for index in range(frames):
+        writer.write(np.full((HEIGHT, WIDTH, 3), 40 * index % 256, np.uint8))
     writer.release()
     return path
 
@@ -160,14 +163,15 @@ def test_a_frame_that_cannot_be_decoded_is_told_wherever_it_is(
     assert told[1] == f"{video} ended after 4 frames, it may be damaged"
 
 
-def test_the_last_frame_of_a_file_that_is_cut_off_is_missed(video: Path) -> None:
+def test_the_last_frame_of_a_file_that_is_cut_off_is_missed(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "video.avi", 30)
     content = video.read_bytes()
     video.write_bytes(content[: content.rindex(b"00dc", 0, content.index(b"idx1")) + 20])
     told: list[str] = []
     with open_source(str(video), on_warning=told.append) as source:
         frames = list(source)
-    assert len(frames) < FRAMES
-    assert told == [f"{video} ended after {len(frames)} of 5 frames, it may be damaged"]
+    assert 27 < len(frames) < 30
+    assert told == [f"{video} ended after {len(frames)} of 30 frames, it may be damaged"]
 
 
 def test_a_clip_that_was_trimmed_is_not_damaged_and_one_that_is_cut_off_is(
