@@ -9,7 +9,8 @@ rate    In turns, in one process: the bare engine on frames that are decoded alr
         the rate. Beside them the rate of reading alone, which says what is taken from the engine.
 memory  The command on the video in a loop of --minutes: resident memory over time.
 ray     The command on --frames frames, by itself and with `--ray --ray-workers N`, each engine with
-        its share of the cores. Asked: the same people, less than 15 % more time.
+        its share of the cores. Both are timed from when engines stand, and with their start. Asked:
+        the same people, less than 15 % more time.
 
 ``memory`` and ``ray`` make longer videos of copies of VIDEO with PyAV (`pip install av`).
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import sys
@@ -77,6 +78,9 @@ def main(args: Sequence[str] | None = None) -> int:
         command line, 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files that are no UTF-8
     try:
         if arguments and arguments[0] in _ROS_COMMANDS:
             return _run_ros(arguments[0], arguments[1:])

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pose_node import PoseNodeError, __version__
-from pose_node.arguments import ENGINE_SETTINGS, add_engine_arguments, load_engine, positive, texts
+from pose_node.arguments import (
+    ENGINE_SETTINGS,
+    add_engine_arguments,
+    engine_arguments,
+    load_engine,
+    positive,
+    texts,
+)
+from pose_node.errors import CheckpointError
+from pose_node.idle_options import refuse_idle_options
 from pose_node.models.fetch import file_digest, resolve_model
 from pose_node.output_files import write_whole
 from pose_node.process_settings import tune_process
 from pose_node.progress import ProgressLine
+from pose_node.source_names import shown_name
 
 if TYPE_CHECKING:
     from pose_node.evaluation import AnnotatedImages, Evaluation
+    from pose_node.inference.engine import PoseEngine
     from pose_node.poses import Skeleton
 
 
@@ -76,6 +88,8 @@ def add_evaluate(commands: Any) -> None:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Print the statistics; 1 if a model of several could not be evaluated."""
+    drawn = options.figures is not None
+    refuse_idle_options(options.parser, options, ["worst"], unless=drawn, needed="--figures")
     tune_process()  # before torch is imported
     from pose_node.evaluation import (
         Evaluation,
@@ -90,22 +104,21 @@ def evaluate(options: argparse.Namespace) -> int:
         from pose_node.evaluation.figures import require_matplotlib
 
         require_matplotlib()
-    paths = {model: resolve_model(model) for model in dict.fromkeys(options.model)}
+    models = list(dict.fromkeys(options.model))
     results: dict[str, Evaluation | str] = {}
     facts: list[dict[str, Any]] = []
-    for path in paths.values():
-        name = path.stem if path.stem not in results else str(path)
+    for model, name in zip(models, _names(models), strict=True):
         try:
-            results[name], fact = _evaluate_model(options, name, path)
+            results[name], fact = _evaluate_model(options, name, model, alone=len(models) == 1)
             facts.append(fact)
         except PoseNodeError as error:
-            if len(paths) == 1:
+            if len(models) == 1:
                 raise
             results[name] = str(error)
             facts.append({"model": name, "error": str(error)})
             print(f"pose-node: {name}: {error}", file=sys.stderr)
     rows = comparison_rows(results)
-    if len(paths) == 1:
+    if len(models) == 1:
         for result in results.values():
             assert isinstance(result, Evaluation)
             _print_evaluation(result)
@@ -114,19 +127,44 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.markdown is not None:
         write_whole(options.markdown, markdown_table(rows).encode())
     if options.json is not None:
-        write_json(options.json, facts[0] if len(paths) == 1 else {"models": facts})
+        write_json(options.json, facts[0] if len(models) == 1 else {"models": facts})
     if options.figures is not None:
         good = {name: result for name, result in results.items() if isinstance(result, Evaluation)}
         _write_figures(options.figures, good)
     return 1 if any(isinstance(result, str) for result in results.values()) else 0
 
 
+def _names(models: Sequence[str]) -> list[str]:
+    """What to call models, no two alike: by the names of their files, or else by their paths."""
+    from pose_node.prediction.names import FreeNames
+
+    stems = [shown_name(Path(model).stem) for model in models]
+    free = FreeNames()
+    return [
+        free.take(stem if stems.index(stem) == number else shown_name(model))
+        for number, (model, stem) in enumerate(zip(models, stems, strict=True))
+    ]
+
+
+def _load(options: argparse.Namespace, path: Path, *, alone: bool) -> PoseEngine:
+    """The engine; settings that do not suit one of several models are a fault of that one."""
+    if alone:
+        return load_engine(options, path)
+    from pose_node import PoseEngine
+
+    try:
+        return PoseEngine.load(path, **engine_arguments(options))
+    except ValueError as error:
+        raise CheckpointError(f"{path} cannot be used with these settings: {error}") from error
+
+
 def _evaluate_model(
-    options: argparse.Namespace, name: str, path: Path
+    options: argparse.Namespace, name: str, model: str, *, alone: bool
 ) -> tuple[Evaluation, dict[str, Any]]:
     from pose_node.evaluation import evaluate_engine
 
-    engine = load_engine(options, path)
+    path = resolve_model(model)
+    engine = _load(options, path, alone=alone)
     data = _open_annotations(options, engine.num_keypoints)
     _compare_names(data, engine.skeleton)
     with ProgressLine(f"evaluating {name}", unit="images") as progress:
@@ -136,7 +174,8 @@ def _evaluate_model(
 
         sheet = contact_sheet(result, data, engine.skeleton, count=options.worst)
         options.figures.mkdir(parents=True, exist_ok=True)
-        write_whole(options.figures / f"worst_{Path(name).name}.png", image_png(sheet))
+        plain = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+        write_whole(options.figures / f"worst_{plain}.png", image_png(sheet))
     settings = {setting: getattr(options, setting) for setting in ENGINE_SETTINGS}
     return result, {
         "model": engine.model_name,

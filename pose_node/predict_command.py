@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -15,16 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 from pose_node import __version__
 from pose_node.arguments import ENGINE_SETTINGS, add_engine_arguments, positive, texts
-from pose_node.errors import OutputError, SourceError
 from pose_node.models.fetch import file_digest, resolve_model
-from pose_node.predict_outputs import add_output_arguments, open_outputs
+from pose_node.predict_outputs import (
+    add_output_arguments,
+    check_output_options,
+    open_outputs,
+    output_settings,
+)
 from pose_node.predict_sources import add_ray_arguments, check_ray, load_own_engine, open_sources
 from pose_node.predict_tracking import add_tracking_arguments, following
 from pose_node.process_settings import tune_process
 from pose_node.progress import ProgressLine
+from pose_node.source_names import shown_name
 
 if TYPE_CHECKING:
     from pose_node.inference.engine import PoseEngine
+    from pose_node.predict_sources import Sources
     from pose_node.predict_tracking import Following
     from pose_node.prediction.frames import Selection
     from pose_node.prediction.journal import Journal
@@ -33,8 +38,6 @@ if TYPE_CHECKING:
 
 EXIT_FAILURES = 1
 EXIT_INTERRUPTED = 130
-
-_SUMMARY, _JOURNAL = "run.json", ".journal.jsonl"
 
 
 def add_predict(commands: Any) -> None:
@@ -88,139 +91,99 @@ def run_predict(options: argparse.Namespace) -> int:
     """0 if everything could be read, 1 if not, 130 if it was interrupted."""
     tune_process()  # before torch is imported
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # damage is reported by us
-    from pose_node.pipeline import lowest_score
+    from pose_node.prediction.folder import ResultsFolder
     from pose_node.prediction.frames import Selection
-    from pose_node.prediction.journal import Journal
-    from pose_node.prediction.outputs import write_summary
-    from pose_node.prediction.recordings import expand, is_live
+    from pose_node.prediction.recordings import expand_all, is_live
 
+    check_output_options(options)
     try:
         selection = Selection.parse(options.range, every=options.every)
     except ValueError as error:
         options.parser.error(f"argument --range: {error}")
-    found = [source for text in options.sources for source in expand(text)]
-    sources = list(dict.fromkeys(found))  # one result for each frame
-    live = [source for source in sources if is_live(source)]
-    if live and options.resume:
-        raise SourceError(f"{live[0]} is live and cannot be resumed")
-    check_ray(options, live)
+    sources = expand_all(options.sources)
+    check_ray(options, [source for source in sources if is_live(source)])
     people = following(options)
-    known = _before(options)
-    if known is not None:
-        return known
+    folder = ResultsFolder(options.output)
+    if not (options.resume or options.force):
+        folder.check_unused()
     model = resolve_model(options.model)
+    settings = _settings(options, model, sources, selection, people)
+    request = {**settings, **_followed(people), **output_settings(options)}
+    if options.resume and (before := folder.complete_run(request)) is not None:
+        return _report_complete(options, before)
     engine = load_own_engine(options, model)
-    if people is not None:
-        engine.score_threshold = lowest_score(options.score_threshold, people.tracking)
-    settings = {
-        **_settings(options, model, sources, selection),
-        "lowest_score": engine.score_threshold,
-    }
-    journal = Journal(
-        options.output / _JOURNAL,
-        settings,
-        num_keypoints=engine.num_keypoints,
-        resume=options.resume,
-    )
-    summary, device = _run(options, engine, model, sources, selection, journal, people)
-    facts = _facts(options, engine, {**settings, **_followed(people)}, summary)
-    write_summary(options.output / _SUMMARY, {**facts, "device": device})
+    engine.score_threshold = settings["lowest_score"]
+    journal = folder.open_journal(settings, engine.num_keypoints, resume=options.resume)
+    begun, complete = options.resume, False
+    try:
+        # Ray takes the signals, too: ours come after it.
+        with open_sources(options, engine, model, sources, selection, journal) as opened:
+            outputs = open_outputs(options, sources, engine.skeleton)
+            begun = True
+            folder.begin()
+            summary = _run(options, engine, sources, opened, outputs, journal, people)
+        facts = {**_facts(engine), "settings": request, "device": opened.device}
+        folder.write_summary(summary, facts)
+        complete = summary.complete
+    finally:  # what was found stays for `--resume` until all is written
+        journal.close(keep=begun and not complete)
     return _report(options, summary)
 
 
 def _run(
     options: argparse.Namespace,
     engine: PoseEngine,
-    model: Path,
     sources: Sequence[str],
-    selection: Selection,
+    opened: Sources,
+    outputs: Sequence[Output],
     journal: Journal,
     people: Following | None,
-) -> tuple[Summary, str]:
-    """The run, and what found the people; its journal stays for `--resume` if there is need."""
+) -> Summary:
     from pose_node.interruption import stop_on_signals
     from pose_node.prediction.bag_output import BagOutput
     from pose_node.prediction.run import predict
 
-    begun, complete = options.resume, False
-    outputs: list[Output] = []
-    try:
-        stop = threading.Event()
-        with (
-            # Ray takes the signals, too: ours come after it.
-            open_sources(options, engine, model, sources, selection, journal) as opened,
-            stop_on_signals(stop, signal.SIGINT, signal.SIGTERM),
-            _Progress() as progress,
-        ):
-            outputs = open_outputs(options, sources, engine.skeleton)
-            begun = True
-            (options.output / _SUMMARY).unlink(missing_ok=True)
-            summary = predict(
-                engine,
-                sources,
-                opened.open,
-                outputs,
-                journal=journal,
-                new_tracker=partial(people.new_tracker, engine.skeleton) if people else None,
-                batch_size=options.batch_size or (1 if engine.device == "cpu" else 8),
-                stop=stop,
-                progress=progress.calls(),
-            )
-        complete = summary.complete
-    finally:
-        journal.close(keep=begun and not complete)
+    stop = threading.Event()
+    with stop_on_signals(stop, signal.SIGINT, signal.SIGTERM), _Progress() as progress:
+        summary = predict(
+            engine,
+            sources,
+            opened.open,
+            outputs,
+            journal=journal,
+            new_tracker=partial(people.new_tracker, engine.skeleton) if people else None,
+            batch_size=options.batch_size or (1 if engine.device == "cpu" else 8),
+            stop=stop,
+            progress=progress.calls(),
+        )
     for output in outputs:
         if isinstance(output, BagOutput):
             summary.failures += output.failures
-    return summary, opened.device
-
-
-def _followed(people: Following | None) -> dict[str, Any]:
-    return {"track": False, "smoothing": None} if people is None else people.to_json()
-
-
-def _before(options: argparse.Namespace) -> int | None:
-    """The exit code if there is nothing to do; None to go on.
-
-    Raises:
-        OutputError: the folder holds results that nobody said what to do with.
-    """
-    summary, journal = options.output / _SUMMARY, options.output / _JOURNAL
-    try:
-        options.output.mkdir(parents=True, exist_ok=True)
-        before = json.loads(summary.read_bytes()) if summary.exists() else None
-    except (OSError, ValueError) as error:
-        raise OutputError(f"cannot use {options.output}: {error}") from error
-    if options.force or (before is None and not journal.exists()):
-        return None
-    if not options.resume:
-        raise OutputError(
-            f"{options.output} holds the results of a run before; --resume continues it, --force "
-            "replaces it, --output DIR writes elsewhere"
-        )
-    if before is not None and before.get("complete"):
-        failures = len(before.get("failures", ()))
-        print(
-            f"{options.output}: the run is complete"
-            + (f", {failures} failures; --force runs it anew" if failures else "")
-        )
-        return EXIT_FAILURES if failures else 0
-    return None
+    return summary
 
 
 def _settings(
-    options: argparse.Namespace, model: Path, sources: Sequence[str], selection: Selection
+    options: argparse.Namespace,
+    model: Path,
+    sources: Sequence[str],
+    selection: Selection,
+    people: Following | None,
 ) -> dict[str, Any]:
     """What the people that are found depend on."""
     return {
         "model_sha256": file_digest(model),
         **{name: getattr(options, name) for name in ENGINE_SETTINGS},
         "classes": options.classes,
-        "sources": list(sources),
+        "sources": [shown_name(source) for source in sources],
         "topics": options.topic,
         "range": options.range,
         "every": selection.every,
+        "lowest_score": options.score_threshold if people is None else people.lowest_score,
     }
+
+
+def _followed(people: Following | None) -> dict[str, Any]:
+    return {"track": False, "smoothing": None} if people is None else people.to_json()
 
 
 class _Progress:
@@ -255,35 +218,24 @@ class _Progress:
             self._line.__exit__(None, None, None)
 
 
-def _facts(
-    options: argparse.Namespace, engine: PoseEngine, settings: dict[str, Any], summary: Summary
-) -> dict[str, Any]:
-    """The content of the summary file."""
+def _facts(engine: PoseEngine) -> dict[str, Any]:
+    """What the summary file says of who found the people."""
     return {
-        "complete": summary.complete,
-        "frames": summary.frames,
-        "frames_recalled": summary.recalled,
-        "people": summary.people,
-        "seconds": round(summary.seconds, 3),
-        "failures": [
-            {
-                "source": failure.source,
-                "topic": failure.topic,
-                "frame": failure.index,
-                "reason": failure.reason,
-            }
-            for failure in summary.failures
-        ],
-        "files": [os.path.relpath(path, options.output) for path in summary.files],
         "model": engine.model_name,
         "skeleton": {
             "name": engine.skeleton.name,
             "keypoint_names": engine.skeleton.keypoint_names,
             "edges": engine.skeleton.edges,
         },
-        "settings": settings,
         "pose_node": __version__,
     }
+
+
+def _report_complete(options: argparse.Namespace, before: dict[str, Any]) -> int:
+    failures = len(before["failures"])
+    anew = f", {failures} failures; --force runs it anew" if failures else ""
+    print(f"{options.output}: the run is complete{anew}")
+    return EXIT_FAILURES if failures else 0
 
 
 def _report(options: argparse.Namespace, summary: Summary) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pose_node.errors import OutputError, SourceError
+from pose_node.idle_options import refuse_idle_options
 
 if TYPE_CHECKING:
     from pose_node.poses import Skeleton
@@ -48,6 +49,24 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rerun", action="store_true", help="write DIR/view.rrd for the Rerun viewer as well"
     )
+
+
+def check_output_options(options: argparse.Namespace) -> None:
+    """End with a usage error if an option would do nothing."""
+    kinds = set(options.save)
+    drawn = "annotated" in kinds or options.rerun or options.show
+    for names, used, needed in (
+        (["codec"], "annotated" in kinds, "--save annotated"),
+        (["keypoint_threshold"], drawn, "--save annotated, --rerun or --show"),
+        (["bag_storage", "copy_bag"], "bag" in kinds, "--save bag"),
+    ):
+        refuse_idle_options(options.parser, options, names, unless=used, needed=needed)
+
+
+def output_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What the files that are written depend on, besides the people."""
+    names = ("skeleton", "codec", "keypoint_threshold", "bag_storage", "copy_bag", "rerun")
+    return {"save": sorted(set(options.save)), **{name: getattr(options, name) for name in names}}
 
 
 def open_outputs(
@@ -149,8 +168,21 @@ def _have_numbers(sources: Sequence[str]) -> bool:
     """Whether all sources are images whose names are different numbers, as COCO's are."""
     from pose_node.sources import find_images
 
+    names: list[str] = []
+    for source in sources:
+        try:
+            names += [path.stem for path in find_images(source)]
+        except (SourceError, OSError):
+            if _is_there(source):  # a video, say; what is missing gives no frames
+                return False
+    numbers = {int(name) for name in names if name.isdecimal()}
+    return 0 < len(names) == len(numbers)
+
+
+def _is_there(source: str) -> bool:
+    from pose_node.prediction.recordings import is_live
+
     try:
-        names = [path.stem for source in sources for path in find_images(source)]
-    except (SourceError, OSError):  # a video, or nothing
+        return is_live(source) or Path(source).exists()
+    except OSError:  # no name that a file can have
         return False
-    return all(name.isdecimal() for name in names) and len({*map(int, names)}) == len(names)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pose_node.arguments import engine_arguments, load_engine, positive
 from pose_node.errors import OutputError, SourceError
+from pose_node.idle_options import refuse_idle_options
+from pose_node.source_names import shown_name
 
 if TYPE_CHECKING:
     from pose_node.inference.engine import PoseEngine
@@ -40,23 +42,33 @@ def add_ray_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_ray(options: argparse.Namespace, live: Sequence[str]) -> None:
-    """Refuse what a cluster cannot do.
+    """Refuse what a cluster cannot do, and options of one that is not used.
 
     Raises:
         SourceError: a source is live.
         OutputError: an output needs images.
+        SystemExit: an option would do nothing.
     """
+    of_ray = ["ray_address", "ray_workers", "ray_cpus"]
+    refuse_idle_options(options.parser, options, of_ray, unless=options.ray, needed="--ray")
     if not options.ray:
         return
+    own = "a run without --ray, where --ray-cpus says how many"
+    refuse_idle_options(options.parser, options, ["threads"], unless=False, needed=own)
     if live:
         raise SourceError(f"{live[0]} is live, a cluster reads files only; leave --ray out")
-    unable = [f"--save {name}" for name in options.save if name not in _WITHOUT_IMAGES]
-    unable += [f"--{name}" for name in ("show", "rerun") if getattr(options, name)]
+    unable = _needing_images(options, _WITHOUT_IMAGES)
     if unable:
         raise OutputError(
             f"{unable[0]} needs the images, which stay with the workers of --ray; expected "
             f"--save {' '.join(_WITHOUT_IMAGES)}. `pose-node view` and another run can draw later"
         )
+
+
+def _needing_images(options: argparse.Namespace, able: Sequence[str]) -> list[str]:
+    """The outputs that are asked for and are not able to do without images."""
+    unable = [f"--save {name}" for name in options.save if name not in able]
+    return unable + [f"--{name}" for name in ("show", "rerun") if getattr(options, name)]
 
 
 def load_own_engine(options: argparse.Namespace, model: Path) -> PoseEngine:
@@ -96,10 +108,14 @@ def open_sources(
     if not options.ray:
         from pose_node.prediction.recordings import open_recording
 
-        yield Sources(
-            lambda source: open_recording(source, selection, topics=options.topic),
-            engine.device_description,
-        )
+        recalled = _recall_live(options, sources, journal)
+
+        def open_one(source: str) -> Recording:
+            if source in recalled:
+                return recalled[source]
+            return open_recording(source, selection, topics=options.topic)
+
+        yield Sources(open_one, engine.device_description)
         return
     from pose_node.prediction.ray_cluster import Cluster
     from pose_node.prediction.ray_recordings import RayRecordings
@@ -108,14 +124,36 @@ def open_sources(
     arguments = engine_arguments(options)
     arguments |= {"skeleton": engine.skeleton, "score_threshold": engine.score_threshold}
     settings = EngineSettings(model.name, arguments, options.ray_cpus)
-    plan = ReadingPlan(os.getcwd(), selection, tuple(options.topic), journal.last_known())
+    plan = ReadingPlan(os.getcwd(), selection, tuple(options.topic), journal.known())
     with RayRecordings(
         Cluster(options.ray_address, options.ray_workers, options.ray_cpus),
         sources,
         plan,
         settings,
         model.read_bytes(),
-        num_keypoints=engine.num_keypoints,
+        journal,
         batch_size=options.batch_size,
     ) as recordings:
         yield Sources(recordings.open, recordings.description)
+
+
+def _recall_live(
+    options: argparse.Namespace, sources: Sequence[str], journal: Journal
+) -> dict[str, Recording]:
+    """The live sources of which the run before found something, by name.
+
+    Raises:
+        OutputError: an output needs their images, which are gone.
+    """
+    from pose_node.prediction.journal import RecalledRecording
+    from pose_node.prediction.recordings import is_live
+
+    found = {name: RecalledRecording(name, journal) for name in sources if is_live(name)}
+    recalled: dict[str, Recording] = {name: r for name, r in found.items() if r.was_live}
+    able = (*_WITHOUT_IMAGES, "bag")
+    if recalled and (unable := _needing_images(options, able)):
+        raise OutputError(
+            f"{unable[0]} needs the images of {shown_name(next(iter(recalled)))}, which is live "
+            f"and cannot be read again; --resume --save {' '.join(able)} write what was found"
+        )
+    return recalled

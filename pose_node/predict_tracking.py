@@ -50,6 +50,13 @@ class Following:
     smoothing: SmoothingSettings | None
     score_threshold: float
 
+    @property
+    def lowest_score(self) -> float:
+        """What the engine has to find: a track goes on with fainter people than it begins with."""
+        from pose_node.pipeline import lowest_score
+
+        return lowest_score(self.score_threshold, self.tracking)
+
     def new_tracker(self, skeleton: Skeleton) -> StampedFollower:
         """For one source or topic."""
         from pose_node.pipeline import PersonFollower

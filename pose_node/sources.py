@@ -17,18 +17,19 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from pose_node.captures import if_known, is_cut_off, is_upside_down, open_video, open_webcam
 from pose_node.errors import ImageError, SourceError
 from pose_node.imaging import decode_file
+from pose_node.source_names import shown_name
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Files that are read as images, and taken from a folder; lower case. A GIF is a video."""
 
-_DEVICES = Path("/dev")
-
 OnWarning = Callable[[str], None]
 
 Choice = Callable[[int, float], "bool | None"]
-"""Of the index and the time in seconds of a frame: is it wanted? None: nor is any after it."""
+"""Of a frame's index and its seconds since the start (live, since the first frame): is it wanted?
+None: nor is any after it."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ class FrameSource:
         self._settings = settings
         self._capture = capture
         self._paths = paths
-        self.fps = None if capture is None else _positive(capture.get(cv2.CAP_PROP_FPS), 1000)
-        count = None if capture is None else _positive(capture.get(cv2.CAP_PROP_FRAME_COUNT), 1e9)
+        self.fps = None if capture is None else if_known(capture.get(cv2.CAP_PROP_FPS), 1000)
+        count = None if capture is None else if_known(capture.get(cv2.CAP_PROP_FRAME_COUNT), 1e9)
         self.frame_count: int | None = len(paths) if kind == "images" else int(count or 0) or None
 
     def __enter__(self) -> FrameSource:
@@ -124,8 +125,8 @@ class FrameSource:
                     _resize(image, self._settings.size), index, timestamp_s, name, source_size
                 )
                 index += 1
-            if self.kind == "live":
-                raise SourceError(f"{self.name} stopped delivering after {index} frames")
+            if self.kind == "live":  # all that was wanted came
+                return
             if index == first:
                 raise SourceError(f"{self.name}: none of its frames can be decoded")
             if not self._settings.loop:
@@ -142,39 +143,50 @@ class FrameSource:
             except (ImageError, OSError) as error:
                 if len(self._paths) == 1:
                     raise SourceError(f"image {path} cannot be read: {error}") from error
-                self._settings.on_warning(f"skipped {path}: {error}")
+                self._warn(f"skipped {path}: {error}")
             else:
                 yield image, 0.0, str(path)
 
     def _video(self, capture: cv2.VideoCapture) -> Iterator[tuple[np.ndarray | None, float, str]]:
         if not capture.isOpened():  # A pass before this one came to its end.
-            capture.open(self.name)
+            capture = self._capture = open_video(self.name, "file")
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # some versions have it off by default
-        turned = _is_upside_down(capture)
-        frame, timestamp_s = 0, -math.inf
-        while capture.grab():
+        turned = is_upside_down(capture)
+        choose = self._settings.choose or (lambda frame, since_start_s: True)
+        frame, timestamp_s, start_s, decoded = 0, -math.inf, 0.0, True
+        while decoded and capture.grab():
             timestamp_s = self._timestamp(capture, frame, timestamp_s)
-            chosen = self._settings.choose is None or self._settings.choose(frame, timestamp_s)
+            if frame == 0 and self.kind == "live":
+                start_s = timestamp_s  # of a clock that runs since the machine was started, perhaps
+            chosen = choose(frame, timestamp_s - start_s)
             if chosen is None:
                 return
-            frame += 1
             if not chosen:  # converting it to BGR would be half the work
                 yield None, timestamp_s, self.name
-                continue
-            read, image = capture.retrieve()
-            if not read:
-                break
-            # Some codecs give grey frames; whoever asks for frames gets BGR.
-            colour = image if image.ndim == 3 else np.dstack([image] * 3)
-            yield cv2.rotate(colour, cv2.ROTATE_180) if turned else colour, timestamp_s, self.name
-        if self.kind == "video":
-            # Opening anew is exact; seeking to the first frame is not, for some codecs.
-            capture.release()
-            if 0 < frame < 0.9 * (self.frame_count or 0):
-                self._settings.on_warning(
-                    f"{self.name} ended after {frame} of {self.frame_count} frames, it may be "
-                    "damaged"
-                )
+            else:
+                decoded, image = capture.retrieve()
+                if not decoded:
+                    break
+                # Some codecs give grey frames; whoever asks for frames gets BGR.
+                colour = image if image.ndim == 3 else np.dstack([image] * 3)
+                upright = cv2.rotate(colour, cv2.ROTATE_180) if turned else colour
+                yield upright, timestamp_s, self.name
+            frame += 1
+        self._check_end(capture, frame, decoded=decoded)
+
+    def _check_end(self, capture: cv2.VideoCapture, frames: int, *, decoded: bool) -> None:
+        """Say so if a source ended before its time, `decoded` without fault as far as it came."""
+        if self.kind == "live":
+            raise SourceError(f"{self.name} stopped delivering after {frames} frames")
+        # Opening anew is exact; seeking to the first frame is not, for some codecs.
+        capture.release()
+        count = self.frame_count or 0  # often an estimate, from duration and rate
+        if not decoded or frames < 0.9 * count or (frames < count and is_cut_off(Path(self.name))):
+            of_all = f" of {count}" if count else ""
+            self._warn(f"{self.name} ended after {frames}{of_all} frames, it may be damaged")
+
+    def _warn(self, text: str) -> None:
+        self._settings.on_warning(shown_name(text))
 
     def _timestamp(self, capture: cv2.VideoCapture, frame: int, previous_s: float) -> float:
         """The time of the frame that was grabbed last, seconds."""
@@ -213,14 +225,14 @@ def open_source(
     """
     settings = _Settings(loop, size, on_warning or _warn, choose)
     if text.isdecimal() or text.startswith("/dev/video"):
-        return FrameSource(text, "live", settings, capture=_open_webcam(text, size, fps))
+        return FrameSource(text, "live", settings, capture=open_webcam(text, size, fps))
     if "://" in text:
-        capture = _open_video(text, "stream")
+        capture = open_video(text, "stream")
         # What knows its length is a file on a server: it waits to be read, and has an end.
-        stored = _positive(capture.get(cv2.CAP_PROP_FRAME_COUNT), 1e9) is not None
+        stored = if_known(capture.get(cv2.CAP_PROP_FRAME_COUNT), 1e9) is not None
         return FrameSource(text, "video" if stored else "live", settings, capture=capture)
     if Path(text).is_file() and not _is_image(Path(text)):
-        return FrameSource(text, "video", settings, capture=_open_video(text, "file"))
+        return FrameSource(text, "video", settings, capture=open_video(text, "file"))
     return FrameSource(text, "images", settings, paths=find_images(text))
 
 
@@ -248,43 +260,6 @@ def find_images(text: str) -> tuple[Path, ...]:
     )
 
 
-def _open_webcam(text: str, size: tuple[int, int] | None, fps: float | None) -> cv2.VideoCapture:
-    number = text.removeprefix("/dev/video")
-    device = _DEVICES / f"video{number}"
-    if not number.isdecimal() or (_DEVICES.is_dir() and not device.exists()):
-        found = ", ".join(sorted(map(str, _DEVICES.glob("video*")))) or "none"
-        raise SourceError(f"there is no webcam {device}; found: {found}")
-    capture = cv2.VideoCapture(int(number))
-    if not capture.isOpened():
-        raise SourceError(
-            f"webcam {device} cannot be opened; another program may be using it, or you may not "
-            "be in the group video"
-        )
-    if size is not None:
-        capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
-        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
-    if fps is not None:
-        capture.set(cv2.CAP_PROP_FPS, fps)
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # The newest frame, not a queue of old ones.
-    return capture
-
-
-def _open_video(text: str, what: str) -> cv2.VideoCapture:
-    capture = cv2.VideoCapture(text)
-    if not capture.isOpened():
-        raise SourceError(f"{what} {text} cannot be opened as a video by OpenCV")
-    return capture
-
-
-def _is_upside_down(capture: cv2.VideoCapture) -> bool:
-    """Whether this OpenCV takes a quarter turn to the left for one to the right.
-
-    Only 4.6 does (https://github.com/opencv/opencv/issues/22088), which is that of Ubuntu 24.04.
-    """
-    turned = capture.get(cv2.CAP_PROP_ORIENTATION_META) in (90, 270)
-    return turned and cv2.__version__.startswith("4.6.")
-
-
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
@@ -301,11 +276,6 @@ def _resize(image: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
     # Averaging avoids moiré where the image shrinks.
     shrinks = size[0] < image.shape[1] and size[1] < image.shape[0]
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-
-
-def _positive(value: float, limit: float) -> float | None:
-    """What OpenCV says of a video, or None for its ways of saying that it does not know."""
-    return value if math.isfinite(value) and 0 < value < limit else None
 
 
 def _warn(text: str) -> None:

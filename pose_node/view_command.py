@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pose_node.arguments import texts
 from pose_node.errors import PoseNodeError
 from pose_node.progress import ProgressLine
-from pose_node.viewing.options import add_view_arguments, open_destination
+from pose_node.viewing.options import add_view_arguments, check_view_arguments, open_destination
 
 if TYPE_CHECKING:
     from pose_node.viewing.destinations import Destination
@@ -64,6 +64,7 @@ def add_view(commands: Any) -> None:
 
 def view_results(options: argparse.Namespace) -> int:
     """0 when everything is shown, 130 if it was interrupted before."""
+    check_view_arguments(options.parser, options)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is damaged is reported by us
     from pose_node.interruption import stop_on_signals
     from pose_node.skeletons import load_skeleton

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -17,6 +20,7 @@ pytest.importorskip("pycocotools", reason="pycocotools missing: pip install pyco
 pytest.importorskip("matplotlib", reason="matplotlib missing: pip install matplotlib")
 
 TINY = "fixtures/ul_yolo11_tiny_pose.pt"
+COARSE = "fixtures/y7_w6_tiny_pose.pt"
 FUSED = "fixtures/ul_yolo11_tiny_pose_fused.pt"
 
 
@@ -64,6 +68,19 @@ def test_two_models_make_one_table_and_figures(
         assert picture.std() > 5
 
 
+def test_worst_images_whose_names_are_no_utf_8(
+    shared: Path, tmp_path: Path, annotated: list[str]
+) -> None:
+    odd = os.fsdecode(b"x\xe9.png")
+    (tmp_path / "1.png").rename(tmp_path / odd)
+    file = tmp_path / "annotations.json"
+    file.write_text(file.read_text().replace("1.png", json.dumps(odd)[1:-1]))
+    arguments = ["evaluate", "--model", str(shared / TINY), *annotated, "--figures", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-m", "pose_node", *arguments], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "worst_ul_yolo11_tiny_pose.png").is_file()
+
+
 def test_one_of_two_models_fails_and_the_other_is_in_the_table(
     shared: Path, tmp_path: Path, annotated: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,6 +93,51 @@ def test_one_of_two_models_fails_and_the_other_is_in_the_table(
     assert "failed" in captured.out
     assert "pose-node: broken: " in captured.err
     assert "error" in json.loads(out.read_text())["models"][0]
+
+
+def test_models_that_are_missing_or_do_not_suit_do_not_keep_others_from_it(
+    shared: Path, tmp_path: Path, annotated: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing, coarse = str(tmp_path / "nowhere.pt"), str(shared / COARSE)
+    models = [missing, coarse, "no-such-model", str(shared / TINY), str(tmp_path)]
+    table = tmp_path / "table.md"
+    options = ["--image-size", "96", "--markdown", str(table)]  # 64 or 128 for that one
+    assert cli.main(["evaluate", "--model", *models, *annotated, *options]) == 1
+    rows = [line.split("|")[1:3] for line in table.read_text().splitlines()[2:]]
+    failed = {name.strip(): value.strip() == "failed" for name, value in rows}
+    assert failed == {
+        "nowhere": True,
+        Path(COARSE).stem: True,
+        "no-such-model": True,
+        Path(TINY).stem: False,
+        tmp_path.name: True,
+    }
+    assert f"{coarse} cannot be used with these settings: " in capsys.readouterr().err
+
+
+def test_nothing_but_failures_is_a_table_too(
+    tmp_path: Path, annotated: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = ["--model", str(tmp_path / "a.pt"), str(tmp_path / "b.pt")]
+    figures = ["--figures", str(tmp_path / "figures")]
+    assert cli.main(["evaluate", *models, *annotated, *figures]) == 1
+    assert capsys.readouterr().out.count("failed") == 20
+
+
+def test_models_of_one_name_have_rows_and_figures_of_their_own(
+    shared: Path, tmp_path: Path, annotated: list[str]
+) -> None:
+    models = [tmp_path / folder / "best.pt" for folder in ("one", "two", "three")]
+    for model in models:
+        model.parent.mkdir()
+        model.symlink_to(shared / TINY)
+    table, figures = tmp_path / "table.md", tmp_path / "figures"
+    outputs = ["--markdown", str(table), "--figures", str(figures)]
+    arguments = ["evaluate", "--model", *map(str, models)]
+    assert cli.main([*arguments, *annotated, *outputs]) == 0
+    names = [line.split("|")[1].strip() for line in table.read_text().splitlines()[2:]]
+    assert names == ["best", *map(str, models[1:])]
+    assert len(list(figures.glob("worst_*best*.png"))) == 3
 
 
 def test_yolo_labels(
@@ -107,8 +169,13 @@ def test_a_skeleton_of_another_size(
 ) -> None:
     hand = str(Path(__file__).parents[1] / "config/skeletons/hand21.yaml")
     arguments = ["evaluate", "--model", str(shared / TINY), *annotated]
-    assert cli.main([*arguments, "--skeleton", hand]) in (1, 2)
+    assert cli.main([*arguments, "--skeleton", hand]) == 2
     assert "17 keypoints" in capsys.readouterr().err
+
+
+def test_worst_images_are_figures(annotated: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate", "--model", "x", *annotated, "--worst", "3"]) == 2
+    assert "argument --worst: needs --figures" in capsys.readouterr().err
 
 
 def test_figures_without_matplotlib(

@@ -14,11 +14,12 @@ PACKAGE = REPOSITORY / "pose_node"
 
 # From the bottom up. A module may import from lower layers and from its own.
 LAYERS = (
-    ("errors", "poses", "progress", "process_settings", "output_files", "interruption"),
+    ("errors", "source_names", "poses", "progress", "process_settings", "idle_options"),
+    ("output_files", "interruption"),
     ("installation", "plain_yaml"),
     ("image_headers", "skeletons"),
     ("imaging", "drawing", "camera_model"),
-    ("sources", "depth", "depth_images", "exercise_definitions"),
+    ("captures", "sources", "depth", "depth_images", "exercise_definitions"),
     ("exercise",),
     ("exercise_drawing",),
     ("playback",),

@@ -79,15 +79,21 @@ def test_numbers_as_names_are_the_ids_of_coco(
 ) -> None:
     for name in names:
         (tmp_path / name).touch()
-    (output,) = open_outputs(parse(tmp_path / "..", "--save", "coco"), [str(tmp_path)], COCO17)
-    output.abort()
-    assert isinstance(output, CocoResults)
-    assert output._numbered == numbered
+    options = parse(tmp_path / "..", "--save", "coco")
+    for others in ([], ["nowhere.mp4", "no/folder", "x" * 5000]):  # these give no frames
+        (output,) = open_outputs(options, [str(tmp_path), *others], COCO17)
+        output.abort()
+        assert isinstance(output, CocoResults)
+        assert output._numbered == numbered
 
 
-@pytest.mark.parametrize("source", ["a.mp4", "x" * 5000])
-def test_without_images_frames_are_counted(tmp_path: Path, source: str) -> None:
-    (output,) = open_outputs(parse(tmp_path, "--save", "coco"), [source], COCO17)
-    output.abort()
-    assert isinstance(output, CocoResults)
-    assert not output._numbered
+@pytest.mark.parametrize("source", ["nowhere.mp4", "x" * 5000, "7", "{}/a.mp4"])
+def test_frames_that_are_no_images_are_counted(tmp_path: Path, source: str) -> None:
+    (tmp_path / "1.png").touch()
+    (tmp_path / "a.mp4").touch()
+    sources = [source.format(tmp_path)]
+    for more in ([str(tmp_path / "1.png")], []) if source in ("7", "{}/a.mp4") else ([],):
+        (output,) = open_outputs(parse(tmp_path, "--save", "coco"), [*more, *sources], COCO17)
+        output.abort()
+        assert isinstance(output, CocoResults)
+        assert not output._numbered

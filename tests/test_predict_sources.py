@@ -28,6 +28,24 @@ def test_what_a_cluster_cannot_do(
     assert not output.exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--ray-address", "auto"], "argument --ray-address: needs --ray"),
+        (["--ray-workers", "3"], "argument --ray-workers: needs --ray"),
+        (["--ray-cpus", "1"], "argument --ray-cpus: needs --ray"),
+        (["--ray", "--threads", "2"], "argument --threads: needs a run without --ray, where"),
+    ],
+)
+def test_options_that_would_do_nothing(
+    arguments: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    assert cli.main(["predict", "a.mp4", *arguments, "--output", str(output)]) == 2
+    assert expected in capsys.readouterr().err
+    assert not output.exists()
+
+
 def test_counts_are_positive(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["predict", "a.mp4", "--ray", "--ray-workers", "0"]) == 2
     assert "expected at least 1" in capsys.readouterr().err

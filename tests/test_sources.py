@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pose_node import sources
+from pose_node import captures, sources
 from pose_node.errors import SourceError
 from pose_node.sources import SourceFrame, open_source
 
@@ -20,13 +21,31 @@ def brightness(frame: SourceFrame) -> int:
     return round(float(frame.image.mean()))
 
 
+class Delegate:
+    """A capture of OpenCV that counts, to be changed in parts."""
+
+    def __init__(self, path: str) -> None:
+        self.capture = cv2.VideoCapture(path)
+        self.grabbed = 0
+
+    def grab(self) -> bool:
+        self.grabbed += 1
+        return self.capture.grab()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.capture, name)
+
+
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
     """Five grey frames, 10 a second, of brightness 0, 40, 80, 120, 160."""
-    path = tmp_path / "video.avi"
+    return write_video(tmp_path / "video.avi", FRAMES)
+
+
+def write_video(path: Path, frames: int) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (WIDTH, HEIGHT))
-    for index in range(FRAMES):
-        writer.write(np.full((HEIGHT, WIDTH, 3), 40 * index, np.uint8))
+    for index in range(frames):
+        writer.write(np.full((HEIGHT, WIDTH, 3), 40 * index % 256, np.uint8))
     writer.release()
     return path
 
@@ -125,6 +144,56 @@ def test_video_that_ends_early(video: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert told == [f"{video} ended after 5 of 50 frames, it may be damaged"]
 
 
+def test_a_frame_that_cannot_be_decoded_is_told_wherever_it_is(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Damaged(Delegate):
+        def retrieve(self) -> Any:
+            return (False, None) if self.grabbed == FRAMES else self.capture.retrieve()
+
+    monkeypatch.setattr(sources, "open_video", lambda text, what: Damaged(text))
+    told: list[str] = []
+    with open_source(str(video), on_warning=told.append) as source:
+        frames = list(source)
+    assert len(frames) == FRAMES - 1
+    assert told == [f"{video} ended after 4 of 5 frames, it may be damaged"]
+    with open_source(str(video), on_warning=told.append) as source:
+        source.frame_count = None
+        list(source)
+    assert told[1] == f"{video} ended after 4 frames, it may be damaged"
+
+
+def test_the_last_frame_of_a_file_that_is_cut_off_is_missed(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "video.avi", 30)
+    content = video.read_bytes()
+    video.write_bytes(content[: content.rindex(b"00dc", 0, content.index(b"idx1")) + 20])
+    told: list[str] = []
+    with open_source(str(video), on_warning=told.append) as source:
+        frames = list(source)
+    assert 27 < len(frames) < 30
+    assert told == [f"{video} ended after {len(frames)} of 30 frames, it may be damaged"]
+
+
+def test_a_clip_that_was_trimmed_is_not_damaged_and_one_that_is_cut_off_is(
+    shared: Path, tmp_path: Path
+) -> None:
+    content = bytearray((shared / "data/videos/juggle.mp4").read_bytes())
+    cut, trimmed = tmp_path / "cut.mp4", tmp_path / "trimmed.mp4"
+    cut.write_bytes(content[: -len(content) // 40])
+    # The edit list: an entry of duration and first time, in units of the film and of the medium.
+    entry = content.index(b"elst") + 12
+    duration, start = struct.unpack_from(">Ii", content, entry)
+    struct.pack_into(">Ii", content, entry, round(0.95 * duration), start + 6000)
+    trimmed.write_bytes(content)
+    told: list[str] = []
+    for path in (trimmed, cut):
+        with open_source(str(path), on_warning=told.append, choose=lambda *_: False) as source:
+            list(source)
+    assert len(told) == 1
+    assert told[0].startswith(f"{cut} ended after 23")  # more than nine tenths
+    assert "of 247 frames" in told[0]
+
+
 def test_nothing_readable_in_a_loop_ends(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(b"nonsense")
@@ -200,7 +269,7 @@ class FakeCapture:
 @pytest.fixture
 def webcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "video3").touch()
-    monkeypatch.setattr(sources, "_DEVICES", tmp_path)
+    monkeypatch.setattr(captures, "_DEVICES", tmp_path)
     monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
 
 
@@ -230,6 +299,29 @@ def test_webcam_frames() -> None:
     first, second = next(frames), next(frames)
     assert first.image.shape == second.image.shape == (4, 6, 3)
     assert second.timestamp_s == pytest.approx(1 / 30)
+
+
+@pytest.mark.usefixtures("webcam")
+def test_a_webcam_of_which_enough_came_ends_well() -> None:
+    source = open_source("3", choose=lambda index, seconds: None if index == 1 else True)
+    assert len(list(source)) == 1
+    breaks_off = open_source("3", choose=lambda index, seconds: None if index == 3 else True)
+    with pytest.raises(SourceError, match="stopped delivering after 2 frames"):
+        list(breaks_off)
+
+
+@pytest.mark.usefixtures("webcam")
+def test_seconds_of_a_webcam_count_from_its_first_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    def since_the_machine_was_started(capture: Any, key: Any) -> Any:
+        known = {cv2.CAP_PROP_POS_MSEC: 9_000_000 - 33.0 * len(capture.frames)}
+        return known.get(key, float("nan"))
+
+    monkeypatch.setattr(FakeCapture, "get", since_the_machine_was_started)
+    asked: list[float] = []
+    source = open_source("3", choose=lambda index, seconds: asked.append(seconds) is None)
+    with pytest.raises(SourceError, match="stopped delivering"):
+        list(source)
+    assert asked == pytest.approx([0, 0.033], abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["0", "/dev/video7", "/dev/videox"])
@@ -303,23 +395,12 @@ def test_the_last_frames_of_a_video_have_times_too(
 ) -> None:
     """OpenCV 4.6 says 0 for the frames that the decoder gives only at the end."""
 
-    class Forgetful:
-        def __init__(self, path: str) -> None:
-            self._capture = cv2.VideoCapture(path)
-            self._grabbed = 0
-
-        def grab(self) -> bool:
-            self._grabbed += 1
-            return self._capture.grab()
-
+    class Forgetful(Delegate):
         def get(self, what: int) -> float:
-            known = what != cv2.CAP_PROP_POS_MSEC or self._grabbed < FRAMES - 1
-            return self._capture.get(what) if known else 0.0
+            known = what != cv2.CAP_PROP_POS_MSEC or self.grabbed < FRAMES - 1
+            return self.capture.get(what) if known else 0.0
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._capture, name)
-
-    monkeypatch.setattr(sources, "_open_video", lambda text, what: Forgetful(text))
+    monkeypatch.setattr(sources, "open_video", lambda text, what: Forgetful(text))
     with open_source(str(video)) as source:
         times = [frame.timestamp_s for frame in source]
     assert times == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])

@@ -88,6 +88,10 @@ def test_many_missing_images_are_counted(run: Path, capsys: pytest.CaptureFixtur
         (["--port", "0"], "expected 1 to 65535, got 0"),
         (["--jpeg-quality", "101"], "expected 1 to 100, got 101"),
         (["--save", "a.rrd", "--serve"], "not allowed with argument"),
+        (["--port", "9091"], "argument --port: needs --serve"),
+        (["--save", "a.rrd", "--data-port", "9877"], "argument --data-port: needs --serve"),
+        (["--host", "robot"], "argument --host: needs --serve"),
+        (["--save", "a.rrd", "--memory", "2GiB"], "argument --memory: needs a window or --serve"),
     ],
 )
 def test_arguments_that_make_no_sense(

@@ -14,6 +14,7 @@ from pose_node.errors import SourceError
 from pose_node.evaluation.annotations import AnnotatedImages
 from pose_node.evaluation.run import Evaluation
 from pose_node.poses import Poses, Skeleton
+from pose_node.source_names import shown_name
 
 TILE = 360
 """Width and height of an image of the contact sheet, pixels."""
@@ -70,7 +71,7 @@ def contact_sheet(
         height, width = picture.shape[:2]
         y, x = top + (TILE - height) // 2, left + (TILE - width) // 2
         sheet[y : y + height, x : x + width] = picture
-        caption = f"OKS {oks:.2f}  {name[-32:]}"
+        caption = f"OKS {oks:.2f}  {shown_name(name)[-32:]}"
         origin = (left + 6, top + TILE + 18)
         cv2.putText(sheet, caption, origin, _FONT, 0.45, _ANNOTATED, 1, cv2.LINE_AA)
     return sheet

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pose_node.evaluation.run import Evaluation
+from pose_node.evaluation.statistics import STATISTICS
 from pose_node.output_files import write_whole
 
 
@@ -25,6 +26,7 @@ def comparison_rows(results: Mapping[str, Evaluation | str]) -> list[tuple[str, 
     for result in results.values():
         if isinstance(result, Evaluation):
             names += [name for name in result.statistics if name not in names]
+    names = names or list(STATISTICS)  # of which all failed
     rows: list[tuple[str, ...]] = [("model", *names, "ms/image", "images/s")]
     for model, result in results.items():
         if isinstance(result, str):

@@ -10,6 +10,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,9 @@ from pose_node.prediction.bags import BagRecording, reason, require_rosbags
 from pose_node.prediction.frames import Failure, RecordedFrame, Recording
 from pose_node.prediction.names import FreeNames, plain_name
 from pose_node.prediction.pictures import DEFAULT_FPS
+from pose_node.source_names import shown_name
 
 STORAGES = ("mcap", "sqlite3")
-
-_WRITING_ERRORS = (OSError, sqlite3.Error)
 
 
 class BagOutput:
@@ -93,8 +93,9 @@ class _Bag:
     """One bag while it is written, in a hidden folder that has its name only at the end."""
 
     def __init__(self, path: Path, messages: Messages, skeleton: Skeleton, storage: str) -> None:
-        from rosbags.rosbag2 import StoragePlugin, Writer
+        from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 
+        self._errors = (OSError, sqlite3.Error, WriterError)
         self._path = path
         self._hidden = unfinished(path)
         self._messages = messages
@@ -113,7 +114,7 @@ class _Bag:
                 storage_plugin=StoragePlugin[storage.upper()],
             )
             self._writer.open()
-        except _WRITING_ERRORS as error:
+        except self._errors as error:
             shutil.rmtree(self._hidden, ignore_errors=True)
             raise self._failed(error) from error
 
@@ -124,7 +125,7 @@ class _Bag:
         if source.suffix == ".bag":
             raise OutputError(f"{source} is a bag of ROS 1, whose messages cannot be copied as is")
         self._not_copied = lambda topic, text: report(
-            Failure(str(source), f"not all of it could be copied: {text}", topic)
+            Failure(shown_name(str(source)), f"not all of it could be copied: {text}", topic)
         )
         try:
             reader = AnyReader([source], default_typestore=self._messages.typestore)
@@ -176,7 +177,7 @@ class _Bag:
                 self._open_topics(frame.topic, header, logged_ns)
             message = self._messages.pose_array(header, frame.size, poses, self._skeleton.name)
             self._put(self._poses[frame.topic], logged_ns, message)
-        except _WRITING_ERRORS as error:
+        except self._errors as error:
             raise self._failed(error) from error
 
     def finish(self, *, copy_rest: bool) -> Path:
@@ -188,13 +189,13 @@ class _Bag:
             shutil.rmtree(self._path, ignore_errors=True)
             os.replace(self._hidden / self._path.name, self._path)
             self._hidden.rmdir()
-        except _WRITING_ERRORS as error:
+        except self._errors as error:
             raise self._failed(error) from error
         return self._path
 
     def abort(self) -> None:
         self._close_reader()
-        with contextlib.suppress(*_WRITING_ERRORS):
+        with contextlib.suppress(*self._errors):
             self._writer.abort()  # it writes what is left, to a full disk perhaps
         shutil.rmtree(self._hidden, ignore_errors=True)
 
@@ -202,10 +203,7 @@ class _Bag:
         """The topics beside those of an image, and the skeleton as their first message."""
         from rosbags.interfaces import QosDurability
 
-        namespace = image_topic.removesuffix("/compressed").rpartition("/")[0]
-        taken = {connection.topic for connection in self._writer.connections}
-        if f"{namespace}/poses" in taken:  # another camera's, or of the bag that is copied
-            namespace = image_topic.removesuffix("/compressed")
+        namespace = self._free_namespace(image_topic.removesuffix("/compressed"))
         info = self._writer.add_connection(
             f"{namespace}/skeleton_info",
             "pose_node/msg/SkeletonInfo",
@@ -220,6 +218,15 @@ class _Bag:
         )
         message = self._messages.skeleton_info(header, self._skeleton)
         self._put(info, logged_ns, message)
+
+    def _free_namespace(self, camera: str) -> str:
+        """The first that has no such topics: of another camera, or of the bag that is copied."""
+        taken = {connection.topic for connection in self._writer.connections}
+        numbered = (f"{camera}_{number}" for number in count(2))
+        for namespace in chain([camera.rpartition("/")[0], camera], numbered):
+            if not {f"{namespace}/poses", f"{namespace}/skeleton_info"} & taken:
+                return namespace
+        raise AssertionError("there are numbers without end")
 
     def _put(self, connection: Any, logged_ns: int, message: Any) -> None:
         content = self._messages.typestore.serialize_cdr(message, connection.msgtype)

@@ -10,10 +10,11 @@ from typing import Any
 from pose_node.errors import PoseNodeError, SourceError
 from pose_node.imaging import CompressedImage, RawImage, to_array
 from pose_node.prediction.frames import Failure, Kind, RecordedFrame, Selection
+from pose_node.source_names import shown_name
 
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 
-_BAG_SUFFIXES = {".mcap", ".db3", ".bag"}
+BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 _DEPTH_ENCODINGS = {"16UC1", "32FC1"}
 
 # Where bags are read, every exception is one more way in which a file can be damaged: rosbags
@@ -25,7 +26,7 @@ def is_bag(path: Path) -> bool:
     """Whether a path looks like a bag: a folder with metadata.yaml, or a file of a bag's suffix."""
     if path.is_dir():
         return (path / "metadata.yaml").is_file()
-    return path.is_file() and path.suffix.lower() in _BAG_SUFFIXES
+    return path.is_file() and path.suffix.lower() in BAG_SUFFIXES
 
 
 def require_rosbags() -> None:
@@ -60,16 +61,18 @@ class BagRecording:
     """
 
     kind: Kind = "bag"
+    fps = None  # each topic has its own, and need not last as long as the bag
 
     def __init__(self, path: Path, selection: Selection, *, topics: Sequence[str] = ()) -> None:
         require_rosbags()
         self.name = str(path)
+        self._shown_name = shown_name(self.name)
         self.path = path
         self._selection = selection
         try:
             with _open(path) as reader:
                 connections = self._choose(reader, topics)
-                self.start_ns, seconds = reader.start_time, reader.duration / 1e9
+                self.start_ns = reader.start_time
         except PoseNodeError:
             raise
         except Exception as error:
@@ -81,8 +84,6 @@ class BagRecording:
             counts[connection.topic] += connection.msgcount
         wanted = [selection.count(count) for count in counts.values()]
         self.frame_count = None if None in wanted else sum(filter(None, wanted))
-        most = max(counts.values())
-        self.fps = (most - 1) / seconds / selection.every if most > 1 and seconds > 0 else None
 
     def __iter__(self) -> Iterator[RecordedFrame | Failure]:
         indices: dict[str, int] = defaultdict(int)
@@ -104,7 +105,7 @@ class BagRecording:
                         yield self._frame(reader, connection, index, logged_ns, content)
         except Exception as error:  # noqa: BLE001 - see above
             found = sum(indices.values())
-            yield Failure(self.name, f"ends after {found} images: {reason(error)}")
+            yield Failure(self._shown_name, f"ends after {found} images: {reason(error)}")
 
     def close(self) -> None:
         """Nothing is open outside of iterating."""
@@ -117,10 +118,10 @@ class BagRecording:
             message = reader.deserialize(content, connection.msgtype)
             image, order = to_array(_as_image(message, connection.msgtype))
         except Exception as error:  # noqa: BLE001 - see above
-            return Failure(self.name, reason(error), topic, index)
+            return Failure(self._shown_name, reason(error), topic, index)
         stamp = message.header.stamp
         return RecordedFrame(
-            self.name,
+            self._shown_name,
             topic,
             index,
             int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec),

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from pose_node.poses import ChannelOrder, Poses
 
 Kind = Literal["images", "video", "live", "bag"]
+
+DESCRIBED = (
+    *("source", "topic", "index", "stamp_ns", "size", "channel_order", "frame_id", "logged_ns"),
+)
+"""What `RecordedFrame.describe` tells of a frame."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +55,33 @@ class RecordedFrame:
         """Width and height."""
         return self.image.shape[1], self.image.shape[0]
 
+    def describe(self) -> dict[str, Any]:
+        """Everything but its pixels, as JSON can hold it; see `AnsweredFrame.described`."""
+        return {name: getattr(self, name) for name in DESCRIBED}
+
 
 @dataclass(frozen=True)
 class AnsweredFrame(RecordedFrame):
-    """A frame whose people were found elsewhere.
+    """A frame whose people were found elsewhere, or before.
 
     Attributes:
         image: stands for one of the same size; its pixels are not here.
-        poses: the people; None where they were known before.
+        poses: the people.
+        recalled: whether the run before found them.
     """
 
-    poses: Poses | None = None
+    poses: Poses = field(kw_only=True)
+    recalled: bool = False
+
+    @classmethod
+    def described(
+        cls, description: Mapping[str, Any], poses: Poses, *, recalled: bool
+    ) -> AnsweredFrame:
+        """The frame that `describe` described; other entries of the description are left alone."""
+        width, height = description["size"]
+        image = np.broadcast_to(np.uint8(0), (height, width, 3))  # one byte of memory
+        values = {name: description[name] for name in DESCRIBED if name != "size"}
+        return cls(**values, image=image, poses=poses, recalled=recalled)
 
 
 @dataclass(frozen=True)

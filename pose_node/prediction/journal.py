@@ -1,8 +1,10 @@
-"""What an interrupted run had found, so that the next one need not compute it again.
+"""What a run has found so far, so that nothing of it is computed again.
 
 Every frame's people are written as the engine gives them, bit for bit, before anything else is
-done with them. A run that is resumed reads them back in the same order, so its results are those of
-a run that was never interrupted.
+done with them, and with everything of the frame but its pixels. Entries are found by the key of
+their frame, in whatever order they were written: a run that is resumed has the results of one that
+was never interrupted, a cluster may answer in any order, and of a camera, which cannot be read
+again, the journal is what is left.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Generator
+from array import array
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +21,18 @@ import numpy as np
 
 from pose_node.errors import OutputError
 from pose_node.poses import Poses
-from pose_node.prediction.frames import RecordedFrame
+from pose_node.prediction.frames import DESCRIBED, AnsweredFrame, Kind, RecordedFrame
+from pose_node.source_names import shown_name
 
-_VERSION = 1
+_VERSION = 2
+_YEAR_NS = 365 * 86_400 * 1_000_000_000
+
+Stream = tuple[str, str]
+"""Source and topic."""
 
 
 class Journal:
-    """The people found in each frame, in the order of the frames.
+    """The people found in each frame. To be used by one thread at a time.
 
     Args:
         path: the file.
@@ -42,45 +50,71 @@ class Journal:
         self.path = path
         self._num_keypoints = num_keypoints
         self._header = {"journal": _VERSION, "settings": json.loads(json.dumps(settings))}
+        self._known: dict[Stream, tuple[np.ndarray, np.ndarray]] = {}  # indices, places
         try:
-            size = self._valid_size() if resume and path.exists() else 0
-            self._old_size = size
-            self._old = self._entries(size)
-            self._next = next(self._old, None)
-            self._file = path.open("r+b" if size else "wb")
-            self._file.seek(size)
-            self._file.truncate()
-            if not size:
+            self._old_size = self._read_old() if resume and path.exists() else 0
+            self._file = path.open("r+b" if self._old_size else "wb")
+            self._file.truncate(self._old_size)
+            self._end = self._file.seek(self._old_size)
+            if not self._end:
                 self._append(self._header)
+            self._reader = path.open("rb")
         except OSError as error:
             raise self._failed(error) from error
+
+    def known(self) -> dict[Stream, np.ndarray]:
+        """The indices of the frames that the run before found: (N,) int64, ascending."""
+        return {stream: indices for stream, (indices, _) in self._known.items()}
 
     def recall(self, frame: RecordedFrame) -> Poses | None:
-        """What was found in a frame by the run before; None if it did not come so far."""
-        if self._next is None or self._next[0] != frame.key:
-            return None
-        _, poses = self._next
-        self._next = next(self._old, None)
-        return poses
+        """What the run before found in a frame; None if it did not."""
+        place = self.place_of(frame.key)
+        return None if place is None else self.read(place).poses
 
-    def last_known(self) -> dict[tuple[str, str], int]:
-        """How far the run before came: by source and topic, the index of the last frame."""
-        return {
-            (source, topic): index for (source, topic, index), _ in self._entries(self._old_size)
-        }
+    def place_of(self, key: tuple[str, str, int]) -> int | None:
+        """Where the run before wrote a frame down; None if it did not."""
+        if key[:2] not in self._known:
+            return None
+        indices, places = self._known[key[:2]]
+        at = position(indices, key[2])
+        return None if at is None else int(places[at])
 
     def add(self, frame: RecordedFrame, poses: Poses) -> None:
-        """Write down what was found in a frame. A frame that was recalled is there already."""
-        content = base64.b64encode(pack(poses)).decode()
+        """Write down what was found in a frame that the run before did not know."""
+        self.add_packed(frame.describe(), pack(poses))
+
+    def add_packed(self, description: Mapping[str, Any], people: bytes) -> int:
+        """Write down what was found in a frame.
+
+        Args:
+            description: of the frame, by `RecordedFrame.describe`.
+            people: those that `pack` packed.
+
+        Returns:
+            Its place, for `read`.
+        """
+        place = self._end
         try:
-            self._append({"key": frame.key, "rows": content})
+            entry = {name: description[name] for name in DESCRIBED}
+            self._append({**entry, "people": base64.b64encode(people).decode()})
         except OSError as error:
             raise self._failed(error) from error
+        return place
+
+    def read(self, place: int) -> AnsweredFrame:
+        """The frame, and what was found in it, at a place."""
+        try:
+            self._reader.seek(place)
+            entry = json.loads(self._reader.readline())
+        except OSError as error:
+            raise OutputError(f"cannot read {self.path}: {error.strerror or error}") from error
+        poses = unpack(base64.b64decode(entry["people"]), self._num_keypoints)
+        return AnsweredFrame.described(entry, poses, recalled=place < self._old_size)
 
     def close(self, *, keep: bool) -> None:
         """Close the file; delete it unless it is kept for a run to come."""
-        self._old.close()
         try:
+            self._reader.close()
             self._file.close()
             if not keep:
                 self.path.unlink()
@@ -88,42 +122,77 @@ class Journal:
             raise self._failed(error) from error
 
     def _append(self, entry: dict[str, Any]) -> None:
-        self._file.write(json.dumps(entry).encode() + b"\n")
+        self._end += self._file.write(json.dumps(entry).encode() + b"\n")
         self._file.flush()  # a killed process loses nothing
 
-    def _valid_size(self) -> int:
-        """The bytes of the complete lines; what follows is the end of a run that was killed."""
+    def _read_old(self) -> int:
+        """Learn what is known; the bytes of the complete lines. A run that was killed tears one."""
+        size = 0
+        found: dict[Stream, tuple[array[int], array[int]]] = {}  # 16 bytes for each frame
         with self.path.open("rb") as file:
-            size = 0
             for number, line in enumerate(file):
                 entry = _parse(line)
                 if number == 0 and entry is not None and entry != self._header:
+                    others = difference(entry.get("settings", {}), self._header["settings"])
                     raise OutputError(
                         f"cannot resume {self.path.parent}: it was made with other settings or "
-                        f"sources{_difference(entry, self._header)}; --force starts anew"
+                        f"sources ({others}); --force starts anew"
                     )
                 if entry is None:
                     break
+                if number > 0:
+                    *stream, index = entry["key"]
+                    indices, places = found.setdefault(tuple(stream), (array("q"), array("q")))
+                    indices.append(index)
+                    places.append(size)
                 size += len(line)
+        self._known = {stream: _sorted(*values) for stream, values in found.items()}
         return size
-
-    def _entries(self, size: int) -> Generator[tuple[tuple[str, str, int], Poses], None, None]:
-        if not size:
-            return
-        with self.path.open("rb") as file:
-            position = len(file.readline())
-            while position < size:
-                line = file.readline()
-                position += len(line)
-                entry = _parse(line)
-                if entry is None:
-                    return
-                source, topic, index = entry["key"]
-                content = base64.b64decode(entry["rows"])
-                yield (source, topic, index), unpack(content, self._num_keypoints)
 
     def _failed(self, error: OSError) -> OutputError:
         return OutputError(f"cannot write {self.path}: {error.strerror or error}")
+
+
+class RecalledRecording:
+    """What the run before found in a live source, which cannot be read again.
+
+    Args:
+        name: the source.
+        journal: what is known of it.
+    """
+
+    kind: Kind = "video"  # it waits to be read
+    fps = None
+
+    def __init__(self, name: str, journal: Journal) -> None:
+        self.name = name
+        self._journal = journal
+        self._stream = (shown_name(name), "")
+        self._indices = journal.known().get(self._stream, np.empty(0, np.int64))
+        self.frame_count = len(self._indices)
+
+    @property
+    def was_live(self) -> bool:
+        """Whether anything is known, and was seen live: times of a file on a server, which can be
+        read again, count from its start, those of arrival from 1970."""
+        first = next(iter(self), None)
+        return first is not None and first.stamp_ns is not None and first.stamp_ns > _YEAR_NS
+
+    def __iter__(self) -> Iterator[AnsweredFrame]:
+        """The frames, in order."""
+        for index in self._indices.tolist():
+            place = self._journal.place_of((*self._stream, index))
+            assert place is not None, "it is known"
+            yield self._journal.read(place)
+
+    def close(self) -> None:
+        """Nothing is open here."""
+
+
+def position(indices: np.ndarray, index: int) -> int | None:
+    """Where a value is among ascending ones; None if it is not there."""
+    at = int(np.searchsorted(indices, index))
+    return at if at < len(indices) and int(indices[at]) == index else None
 
 
 def pack(poses: Poses) -> bytes:
@@ -140,21 +209,27 @@ def unpack(content: bytes, num_keypoints: int) -> Poses:
     return Poses.from_arrays(rows[:, :4], rows[:, 4], keypoints)
 
 
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Which settings are others than before, in words; "" if none is."""
+    names = [name for name in now if now[name] != before.get(name)]
+    return ", ".join(f"{n}: {before.get(n)!r:.60}, now {now[n]!r:.60}" for n in names)
+
+
 def _parse(line: bytes) -> dict[str, Any] | None:
     """A line that is complete; None for the torn end of a file."""
     if not line.endswith(b"\n"):
         return None
     try:
         entry = json.loads(line)
-        if "key" in entry:
-            base64.b64decode(entry["rows"], validate=True)
+        if "journal" not in entry:
+            base64.b64decode(entry["people"], validate=True)
+            entry["key"] = (entry["source"], entry["topic"], int(entry["index"]))
     except (ValueError, KeyError, TypeError, binascii.Error):
         return None
     return entry if isinstance(entry, dict) else None
 
 
-def _difference(found: dict[str, Any], expected: dict[str, Any]) -> str:
-    """Which settings differ, in words."""
-    ours, theirs = expected["settings"], found.get("settings", {})
-    names = [name for name in ours if ours[name] != theirs.get(name)]
-    return f" ({', '.join(f'{n}: {theirs.get(n)!r:.60}, now {ours[n]!r:.60}' for n in names)})"
+def _sorted(indices: array[int], places: array[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The same pairs, by index."""
+    order = np.argsort(indices, kind="stable")
+    return np.array(indices, np.int64)[order], np.array(places, np.int64)[order]

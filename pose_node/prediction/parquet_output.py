@@ -40,7 +40,8 @@ class Parquet:
         self._people = 0
         self._temporary = unfinished(path)
         try:
-            self._writer = pyarrow.parquet.ParquetWriter(self._temporary, self._schema)
+            self._file = self._temporary.open("wb")  # whose name Arrow would want in UTF-8
+            self._writer = pyarrow.parquet.ParquetWriter(self._file, self._schema)
         except OSError as error:
             raise self._failed(error) from error
 
@@ -62,6 +63,7 @@ class Parquet:
         self._write_rows()
         try:
             self._writer.close()
+            self._file.close()
             os.replace(self._temporary, self.path)
         except OSError as error:
             raise self._failed(error) from error
@@ -69,8 +71,9 @@ class Parquet:
 
     def abort(self) -> None:
         """Delete it."""
+        self._writer.is_open = False  # else it writes what is left when it is collected
         with contextlib.suppress(OSError):
-            self._writer.close()
+            self._file.close()
         with contextlib.suppress(OSError):
             self._temporary.unlink()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from pose_node.poses import Poses, Skeleton
 from pose_node.prediction.frames import RecordedFrame, Recording
 from pose_node.prediction.names import FreeNames, plain_name
 from pose_node.prediction.quiet import quiet_stderr
+from pose_node.source_names import shown_name
 
 CODECS = {"vp8": (".webm", "VP80"), "vp9": (".webm", "VP90"), "h264": (".mp4", "avc1")}
 """Suffix and OpenCV's name of the codecs that play in a browser. Every OpenCV wheel writes VP8 and
@@ -23,6 +25,11 @@ VP9; H.264 needs an OpenCV with an encoder of the system, as Ubuntu's."""
 
 DEFAULT_FPS = 10.0
 """Of videos made from sources that do not say how fast they are."""
+
+RATES = (1.0, 120.0)
+"""Frames per second of videos whose source says no more than when each frame was taken."""
+
+_FRAMES_OF_RATE = 5  # that tell how fast a source is, and wait until it is known
 
 LONGEST_GAP = 10.0
 """Seconds that a still image fills a gap between frames; longer gaps are shortened."""
@@ -39,6 +46,9 @@ class AnnotatedPictures:
         skeleton: the model's.
         codec: one of `CODECS`, for videos.
         keypoint_threshold: keypoints with a lower score are not drawn.
+
+    Raises:
+        OutputError: the folder cannot be written to.
     """
 
     def __init__(
@@ -58,6 +68,11 @@ class AnnotatedPictures:
         self._recording: Recording | None = None
         self._place = folder
         self._written: list[Path] = []
+        if shown_name(str(folder)) != str(folder):
+            raise OutputError(
+                f"cannot write {folder}: OpenCV writes videos only where all names of folders are "
+                "UTF-8; choose another folder"
+            )
         _make_folder(folder)
 
     def begin(self, recording: Recording) -> None:
@@ -77,8 +92,7 @@ class AnnotatedPictures:
             return
         video = self._videos.get(frame.topic)
         if video is None:
-            fps = self._recording.fps or DEFAULT_FPS
-            video = self._videos[frame.topic] = self._open_video(frame.topic, fps)
+            video = self._videos[frame.topic] = self._open_video(frame.topic, self._recording.fps)
         video.write(picture, frame.stamp_ns or 0)
 
     def end(self, *, complete: bool) -> None:
@@ -96,15 +110,16 @@ class AnnotatedPictures:
         for video in self._videos.values():
             video.abort()
 
-    def _open_video(self, topic: str, fps: float) -> VideoFile:
+    def _open_video(self, topic: str, fps: float | None) -> VideoFile:
         suffix, fourcc = CODECS[self._codec]
         name = self._place.name + topic.replace("/", "_")
         path = self._free(self._folder / name, suffix)
         return VideoFile(path, fps, fourcc)
 
     def _write_image(self, source: Path, picture: np.ndarray) -> None:
+        assert self._recording is not None, "begin() comes first"
         # A single image is no folder of images.
-        alone = self._recording is not None and str(source) == self._recording.name
+        alone = str(source) == shown_name(str(Path(self._recording.name)))
         folder = self._folder if alone else self._place
         suffix = source.suffix.lower()
         if suffix not in _JPEG_SUFFIXES | _OTHER_SUFFIXES:
@@ -132,13 +147,14 @@ class VideoFile:
 
     Args:
         path: it gets this name when it is complete.
-        fps: frames per second.
+        fps: frames per second; None for the rate of the first frames, by their times.
         fourcc: OpenCV's name of the codec.
     """
 
-    def __init__(self, path: Path, fps: float, fourcc: str) -> None:
+    def __init__(self, path: Path, fps: float | None, fourcc: str) -> None:
         self.path = path
-        self._fps = fps
+        self._fps = fps or DEFAULT_FPS
+        self._first: list[tuple[np.ndarray, int]] | None = [] if fps is None else None
         self._fourcc = fourcc
         # OpenCV tells the container from the suffix.
         self._temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
@@ -151,6 +167,22 @@ class VideoFile:
 
     def write(self, picture: np.ndarray, stamp_ns: int) -> None:
         """Add a BGR frame with its time in nanoseconds, from any start."""
+        if self._first is None:
+            self._add(picture, stamp_ns)
+            return
+        self._first.append((picture, stamp_ns))
+        if len(self._first) == _FRAMES_OF_RATE:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Write the first frames, with the rate that they have."""
+        if self._first is not None:
+            self._fps = rate_of([stamp_ns for _, stamp_ns in self._first])
+            for picture, stamp_ns in self._first:
+                self._add(picture, stamp_ns)
+            self._first = None
+
+    def _add(self, picture: np.ndarray, stamp_ns: int) -> None:
         if self._previous is not None:
             gap = (stamp_ns - self._previous_ns) / 1e9
             self._due += min(max(gap, 0.0), LONGEST_GAP)
@@ -159,6 +191,7 @@ class VideoFile:
 
     def finish(self) -> Path:
         """Write what is left and give the file its name."""
+        self._begin()
         self._repeat(self._frames + 1)
         if self._writer is not None:
             self._writer.release()
@@ -220,6 +253,15 @@ class VideoFile:
                 f"{', '.join(CODECS)}"
             )
         return writer
+
+
+def rate_of(stamps_ns: Sequence[int]) -> float:
+    """Frames per second of frames with these times, within `RATES`; `DEFAULT_FPS` if none tells."""
+    gaps = np.diff(np.array(stamps_ns, np.int64))
+    gaps = gaps[gaps > 0]
+    if len(gaps) == 0:
+        return DEFAULT_FPS
+    return float(np.clip(1e9 / float(np.median(gaps)), *RATES))
 
 
 def _make_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -104,9 +104,10 @@ def start_work(
     context.print_on_execution_start = False
     context.target_max_block_size = _BLOCK
     found: Any = ray.data.from_items(list(sources), override_num_blocks=len(sources))
-    reader: Callable[[dict[str, Any]], Iterator[dict[str, Any]]] = partial(read_source, plan)
-    found = found.flat_map(
-        reader,
+    found = found.map_batches(
+        partial(read_source, plan),
+        batch_size=1,
+        batch_format="pyarrow",
         compute=TaskPoolStrategy(size=min(len(sources), workers)),
         # Engines on CPUs own the cores; beside GPUs there are cores for reading.
         num_cpus=1 if gpus else 0,

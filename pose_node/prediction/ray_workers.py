@@ -18,11 +18,9 @@ import numpy as np
 
 from pose_node.errors import ImageError, SourceError
 from pose_node.poses import Poses
-from pose_node.prediction.frames import Failure, RecordedFrame, Selection
-from pose_node.prediction.journal import pack
+from pose_node.prediction.frames import Failure, Selection
+from pose_node.prediction.journal import Stream, pack, position
 from pose_node.prediction.recordings import open_recording
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -33,38 +31,49 @@ class ReadingPlan:
         folder: the working folder, from which relative names of sources count.
         selection: the wanted frames.
         topics: of bags.
-        known: by source and topic, the index of the last frame whose people are known; such frames
-            are read, but their pixels stay where they are.
+        known: by source and topic, the indices of the frames whose people are known, ascending;
+            such frames are read, but their pixels stay where they are.
     """
 
     folder: str
     selection: Selection
     topics: tuple[str, ...] = ()
-    known: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    known: Mapping[Stream, np.ndarray] = field(default_factory=dict)
 
 
-def read_source(plan: ReadingPlan, row: Row) -> Iterator[Row]:
+def read_source(plan: ReadingPlan, source: Any) -> Iterator[Any]:
     """Read one source.
 
     Args:
         plan: what to read of it.
-        row: ``number`` and ``name`` of the source.
+        source: a `pyarrow.Table` of one row: ``number`` of the source and its ``name``, as the
+            bytes of the file system.
 
     Yields:
-        Rows with ``item``, a JSON object, and ``image``, the pixels of a frame, empty for all other
-        items. Items have the ``number`` of the source, their ``place`` from 0, and a ``kind``:
-        ``begin`` or ``unreadable`` first, then ``frame`` and ``failure``, ``broken`` or ``end``
-        last.
+        Tables of one row: ``item``, a JSON object, and ``image``, the pixels of a frame, empty for
+        all other items. Items have the ``number`` of the source, their ``place`` from 0, and a
+        ``kind``: ``begin`` or ``unreadable`` first, then ``frame`` and ``failure``, ``broken`` or
+        ``end`` last.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # damage is reported by us
     if Path(plan.folder).is_dir():
         os.chdir(plan.folder)
-    for place, (item, image) in enumerate(_items(plan, row["name"])):
-        item |= {"number": int(row["number"]), "place": place}
-        yield {"item": json.dumps(item), "image": image}
+    (row,) = source.to_pylist()
+    for place, (item, image) in enumerate(_items(plan, os.fsdecode(row["name"]))):
+        yield _row({**item, "number": row["number"], "place": place}, image)
 
 
-def _items(plan: ReadingPlan, name: str) -> Iterator[tuple[dict[str, Any], bytes]]:
+def _row(item: dict[str, Any], image: np.ndarray | bytes) -> Any:
+    """A table of one row; a frame's pixels are not copied."""
+    import pyarrow
+
+    pixels = pyarrow.py_buffer(image)
+    limits = pyarrow.py_buffer(np.array([0, pixels.size], np.int32))
+    column = pyarrow.Array.from_buffers(pyarrow.binary(), 1, [None, limits, pixels])
+    return pyarrow.table({"item": pyarrow.array([json.dumps(item)]), "image": column})
+
+
+def _items(plan: ReadingPlan, name: str) -> Iterator[tuple[dict[str, Any], np.ndarray | bytes]]:
     try:
         recording = open_recording(name, plan.selection, topics=plan.topics)
     except SourceError as error:
@@ -77,21 +86,16 @@ def _items(plan: ReadingPlan, name: str) -> Iterator[tuple[dict[str, Any], bytes
             if isinstance(item, Failure):
                 yield {"kind": "failure", **vars(item)}, b""
                 continue
-            known = item.index <= plan.known.get((item.source, item.topic), -1)
-            pixels = b"" if known else np.ascontiguousarray(item.image).tobytes()
-            yield {"kind": "frame", "known": known, **_described(item)}, pixels
+            indices = plan.known.get((item.source, item.topic))
+            known = indices is not None and position(indices, item.index) is not None
+            pixels = b"" if known else np.ascontiguousarray(item.image)
+            yield {"kind": "frame", "known": known, **item.describe()}, pixels
     except SourceError as error:
         yield {"kind": "broken", "reason": str(error)}, b""
     else:
         yield {"kind": "end"}, b""
     finally:
         recording.close()
-
-
-def _described(frame: RecordedFrame) -> dict[str, Any]:
-    """Everything of a frame but its pixels."""
-    found = {name: value for name, value in vars(frame).items() if name != "image"}
-    return {**found, "size": frame.size}
 
 
 @dataclass(frozen=True)

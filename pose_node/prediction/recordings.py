@@ -3,20 +3,70 @@
 from __future__ import annotations
 
 import glob
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pose_node.errors import ImageError, SourceError
 from pose_node.imaging import decode_file
-from pose_node.prediction.bags import BagRecording, is_bag
+from pose_node.prediction.bags import BAG_SUFFIXES, BagRecording, is_bag
 from pose_node.prediction.frames import Failure, Kind, RecordedFrame, Recording, Selection
+from pose_node.source_names import shown_name
 from pose_node.sources import IMAGE_SUFFIXES, FrameSource, find_images, open_source
 
 VIDEO_SUFFIXES = frozenset(
     {".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
 )
 """Files that are taken from a folder or pattern as videos. A file that is named may have any."""
+
+
+def expand_all(texts: Sequence[str]) -> list[str]:
+    """The sources that words of the command line stand for, so that no frame comes twice.
+
+    A file is taken where it is named first, whatever its other names are. The files of a bag are
+    left out beside its folder. Where a folder or pattern has images that came before, its others
+    become sources of their own.
+    """
+    sources = list(dict.fromkeys(source for text in texts for source in expand(text)))
+    folders = {os.path.realpath(source) for source in sources if _is_bag_folder(source)}
+    found: list[str] = []
+    seen: set[str] = set()
+    for source in sources:
+        names = _names(source)
+        new = {
+            real: name
+            for real, name in names.items()
+            if real not in seen
+            and not (real.lower().endswith(BAG_SUFFIXES) and os.path.dirname(real) in folders)
+        }
+        found += [source] if len(new) == len(names) else new.values()
+        seen |= new.keys()
+    return found
+
+
+def _is_bag_folder(source: str) -> bool:
+    return not is_live(source) and os.path.isdir(source) and is_bag(Path(source))
+
+
+def _names(source: str) -> dict[str, str]:
+    """The names of the files of a source, by the one real name that each of them has."""
+    if is_live(source):
+        return {source: source}
+    try:
+        path = Path(source)
+        if is_bag(path) or path.is_file():
+            return {os.path.realpath(path): source}
+        folders: dict[Path, str] = {}
+        names = {}
+        for image in find_images(source):
+            if image.parent not in folders:
+                folders[image.parent] = os.path.realpath(image.parent)
+            real = os.path.join(folders[image.parent], image.name)
+            names[os.path.realpath(image) if image.is_symlink() else real] = str(image)
+    except (SourceError, OSError):  # opening it says why
+        return {source: source}
+    return names
 
 
 def expand(text: str) -> list[str]:
@@ -106,9 +156,9 @@ class _Images:
             try:
                 image = decode_file(path.read_bytes())
             except (ImageError, OSError) as error:
-                yield Failure(str(path), str(error))
+                yield Failure(shown_name(str(path)), str(error))
             else:
-                yield RecordedFrame(str(path), "", index, None, image)
+                yield RecordedFrame(shown_name(str(path)), "", index, None, image)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -129,11 +179,12 @@ class _Video:
         self.frame_count = selection.count(self._source.frame_count, fps)
 
     def __iter__(self) -> Iterator[RecordedFrame | Failure]:
+        name = shown_name(self.name)
         for frame in self._source:
             stamp_ns = time.time_ns() if self.kind == "live" else round(1e9 * frame.timestamp_s)
-            yield RecordedFrame(self.name, "", frame.index, stamp_ns, frame.image)
+            yield RecordedFrame(name, "", frame.index, stamp_ns, frame.image)
         for warning in self._warnings:
-            yield Failure(self.name, warning)
+            yield Failure(name, warning)
 
     def close(self) -> None:
         """Give the file or device back."""

@@ -23,6 +23,7 @@ from pose_node.prediction.frames import AnsweredFrame, Failure, RecordedFrame, R
 from pose_node.prediction.journal import Journal
 from pose_node.prediction.outputs import Output
 from pose_node.prediction.writer import ResultWriter
+from pose_node.source_names import shown_name
 
 
 class Engine(Protocol):
@@ -121,12 +122,12 @@ def predict(
         for number, name in enumerate(sources, start=1):
             if stop.is_set():
                 break
-            progress.source(name, number, len(sources))
+            progress.source(shown_name(name), number, len(sources))
             summary.sources += 1
             try:
                 recording = open_source(name)
             except SourceError as error:
-                summary.failures.append(Failure(name, str(error)))
+                summary.failures.append(Failure(shown_name(name), str(error)))
                 continue
             run = _RecordingRun(engine, recording, journal, new_tracker, batch_size, summary)
             writer.begin(recording)
@@ -180,7 +181,7 @@ class _RecordingRun:
                 done += len(batch)
                 progress(done, total)
         except SourceError as error:  # the source broke off
-            self._summary.failures.append(Failure(self._recording.name, str(error)))
+            self._summary.failures.append(Failure(shown_name(self._recording.name), str(error)))
         finally:
             reader.close()
 
@@ -190,13 +191,11 @@ class _RecordingRun:
         """The people of each frame; failures are put into the summary."""
         frames = [item for item in batch if isinstance(item, RecordedFrame)]
         self._summary.failures += [item for item in batch if isinstance(item, Failure)]
-        known = [self._journal.recall(frame) if self._journal else None for frame in frames]
+        known = [self._recall(frame) for frame in frames]
         new = [frame for frame, poses in zip(frames, known, strict=True) if poses is None]
         found = iter(self._infer(new))
         for frame, poses in zip(frames, known, strict=True):
-            if poses is not None:
-                self._summary.recalled += 1
-            else:
+            if poses is None:
                 poses = next(found)
                 if poses is None:
                     continue
@@ -204,19 +203,19 @@ class _RecordingRun:
                     self._journal.add(frame, poses)
             yield frame, self._track(frame, poses)
 
+    def _recall(self, frame: RecordedFrame) -> Poses | None:
+        """The people of a frame, if they are known."""
+        if isinstance(frame, AnsweredFrame):
+            self._summary.recalled += frame.recalled
+            return frame.poses
+        poses = None if self._journal is None else self._journal.recall(frame)
+        self._summary.recalled += poses is not None
+        return poses
+
     def _infer(self, frames: Sequence[RecordedFrame]) -> list[Poses | None]:
         """None for a frame that the engine does not take; that is a failure, too."""
         if not frames:
             return []
-        answered = [frame for frame in frames if isinstance(frame, AnsweredFrame)]
-        if answered:
-            refused = "the run before refused it"  # else it would be known, or answered now
-            self._summary.failures += [
-                Failure(frame.source, refused, frame.topic, frame.index)
-                for frame in answered
-                if frame.poses is None
-            ]
-            return [frame.poses for frame in answered]
         try:
             return list(
                 self._engine(

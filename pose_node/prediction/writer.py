@@ -22,8 +22,9 @@ _Action = Callable[[Output], None]
 class ResultWriter:
     """Runs outputs in a thread of their own; leaving it waits until all is written and finished.
 
-    If leaving it by an error, or if an output fails, unfinished files are deleted. What an output
-    raises is raised again by the next call.
+    If leaving it by an error, or if an output fails while frames come, unfinished files are
+    deleted; if one cannot be finished at the end, the others are. What an output raises is raised
+    again by the next call.
 
     Attributes:
         files: what was written, after leaving.
@@ -79,17 +80,23 @@ class ResultWriter:
 
     def _run(self) -> None:
         failed: Exception | None = RuntimeError("writing results failed unexpectedly, see above")
+        unfinished = list(self._outputs)
         try:
             while (action := self._queue.get()) is not None:
                 for output in self._outputs:
                     action(output)
-            if not self._given_up:
-                self.files = [path for output in self._outputs for path in output.close()]
-            failed = None
+            failures: list[PoseNodeError] = []
+            while unfinished and not self._given_up:
+                try:
+                    self.files += unfinished[0].close()
+                except PoseNodeError as error:  # the others are finished all the same
+                    failures.append(error)
+                    unfinished[0].abort()
+                del unfinished[0]
+            failed = failures[0] if failures else None
         except PoseNodeError as error:
             failed = error
         finally:
             self._error = failed
-            if failed is not None or self._given_up:
-                for output in self._outputs:
-                    output.abort()
+            for output in unfinished:
+                output.abort()

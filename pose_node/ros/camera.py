@@ -36,6 +36,7 @@ from pose_node.ros.camera_info import Calibration, read_calibration, to_camera_i
 from pose_node.ros.camera_options import DEFAULT_RATE, CameraOptions, parse_options
 from pose_node.ros.signals import note_signals
 from pose_node.ros.transport import prepare_process
+from pose_node.source_names import shown_name
 from pose_node.sources import SourceFrame, open_source
 
 _DISCOVERY_S = 0.5
@@ -249,8 +250,8 @@ def _serve(node: Node, options: CameraOptions, signalled: Callable[[], bool]) ->
             executor.shutdown()
         summary = running.result()
     logger.info(
-        f"published {summary.published} frames of {source.name} in {summary.elapsed_s:.1f} s, "
-        f"{summary.missed} due times missed"
+        f"published {summary.published} frames of {shown_name(source.name)} in "
+        f"{summary.elapsed_s:.1f} s, {summary.missed} due times missed"
     )
 
 

@@ -30,7 +30,7 @@ from pose_node.ros.throttle import Throttle
 from pose_node.ros.transport import prepare_process
 from pose_node.skeletons import BUILT_IN
 from pose_node.viewing.joining import StampJoiner
-from pose_node.viewing.options import add_view_arguments, open_destination
+from pose_node.viewing.options import add_view_arguments, check_view_arguments, open_destination
 from pose_node.viewing.pose_log import PoseLog, ViewedFrame
 
 _WARNING_SECONDS = 30.0
@@ -207,7 +207,9 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
         "--compressed", action="store_true", help="receive TOPIC/compressed instead"
     )
     add_view_arguments(parser)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    check_view_arguments(parser, options)
+    return options
 
 
 def main(args: Sequence[str] | None = None) -> int:

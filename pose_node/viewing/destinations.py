@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +16,8 @@ from pose_node.output_files import unfinished
 from pose_node.viewing.sdk import load_rerun
 
 APPLICATION = "pose_node"
+
+_PATIENCE = 60.0  # seconds that the viewer may take for what is left
 
 
 class Destination(Protocol):
@@ -43,8 +47,8 @@ class File:
         self.stream = _new_stream()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._temporary.touch()  # Rerun's own error names no reason
-            self.stream.save(self._temporary)
+            self._file = _PipedFile(self._temporary)
+            self._file.let_in(self.stream.save)
         except (OSError, RuntimeError) as error:
             raise self._failed(error) from error
 
@@ -53,8 +57,10 @@ class File:
         try:
             self.stream.flush()
             self.stream.disconnect()
+            self._file.finish()
             os.replace(self._temporary, self.path)
         except (OSError, RuntimeError) as error:
+            self.abort()
             raise self._failed(error) from error
         return f"{self.path} is written; `rerun {self.path}` shows it"
 
@@ -62,11 +68,59 @@ class File:
         """Delete the file."""
         self.stream.disconnect()
         with contextlib.suppress(OSError):
+            self._file.finish()
+        with contextlib.suppress(OSError):
             self._temporary.unlink()
 
     def _failed(self, error: Exception) -> OutputError:
         reason = error.strerror if isinstance(error, OSError) else None
         return OutputError(f"cannot write {self.path}: {reason or error}")
+
+
+class _PipedFile:
+    """A file that Rerun writes through a pipe.
+
+    Where Rerun cannot write, on a disk that is full, it waits for ever, and keeps the process from
+    ending. A pipe can always be written to, and tells nothing of where it leads.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._error: OSError | None = None
+        self._file = path.open("wb")
+        self._out, self._in = os.pipe()
+        self._thread = threading.Thread(target=self._copy, name="viewer file", daemon=True)
+        self._thread.start()
+
+    def let_in(self, write_to: Callable[[str], None]) -> None:
+        """Give the way in to somebody who opens it by its name, and closes it at the end."""
+        try:
+            write_to(f"/dev/fd/{self._in}")
+        finally:
+            os.close(self._in)
+
+    def finish(self) -> None:
+        """Wait until all is written; whoever writes must have closed the way in.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _copy(self) -> None:
+        with open(self._out, "rb", buffering=0) as pipe:
+            while content := pipe.read(1 << 20):
+                self._try(self._file.write, content)
+        self._try(self._file.close)
+
+    def _try(self, action: Callable[..., object], *content: bytes) -> None:
+        """Do it, unless something failed before: then what comes is taken and dropped."""
+        if self._error is None:
+            try:
+                action(*content)
+            except OSError as error:
+                self._error = error
 
 
 @dataclass(frozen=True)
@@ -148,8 +202,15 @@ class Window:
             raise ViewError(f"the viewer cannot start: {error}") from error
 
     def close(self) -> str:
-        """Give the viewer the rest."""
-        self.stream.flush()
+        """Give the viewer the rest.
+
+        Raises:
+            ViewError: it does not take it.
+        """
+        try:
+            self.stream.flush(timeout_sec=_PATIENCE)
+        except RuntimeError as error:
+            raise ViewError(f"the viewer did not take everything: {error}") from error
         self.stream.disconnect()
         return "the viewer has everything"
 

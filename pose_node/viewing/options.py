@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pose_node.idle_options import refuse_idle_options
 from pose_node.viewing.destinations import Destination, File, Ports, Server, Window
 
 
@@ -41,6 +42,14 @@ def add_view_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jpeg-quality", type=_quality, default=80, metavar="Q", help="of images (80)"
     )
+
+
+def check_view_arguments(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with a usage error if one of them would do nothing."""
+    names = ["host", "port", "data_port"]
+    refuse_idle_options(parser, options, names, unless=options.serve, needed="--serve")
+    kept = options.save is None
+    refuse_idle_options(parser, options, ["memory"], unless=kept, needed="a window or --serve")
 
 
 def open_destination(options: argparse.Namespace) -> Destination:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pose_node import captures
 from pose_node.poses import Poses, Skeleton
 from pose_node.prediction.frames import Failure, Kind, RecordedFrame
 
@@ -92,6 +94,57 @@ def video(tmp_path: Path) -> Path:
         writer.write(np.full((24, 32, 3), 20 * index, np.uint8))
     writer.release()
     return path
+
+
+class FakeCapture:
+    """Stands for OpenCV's of a webcam with five frames, each given when it is asked for.
+
+    Attributes:
+        opened: how many there were.
+        allowed: released for each frame that may come.
+        uptime_ms: what the driver's clock says at the first frame.
+    """
+
+    opened = 0
+    allowed = threading.Semaphore()
+    uptime_ms = 0.0
+
+    def __init__(self, number: int) -> None:
+        type(self).opened += 1
+        self._index = -1
+
+    def isOpened(self) -> bool:
+        return True
+
+    def set(self, key: int, value: float) -> None:
+        pass
+
+    def get(self, key: int) -> float:
+        known = {cv2.CAP_PROP_FPS: 10.0, cv2.CAP_PROP_POS_MSEC: self.uptime_ms + 100 * self._index}
+        return known.get(key, -1.0)
+
+    def grab(self) -> bool:
+        assert self.allowed.acquire(timeout=60)
+        self._index += 1
+        return self._index < 5
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        return True, np.full((24, 32, 3), 40 * self._index, np.uint8)
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.fixture
+def webcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[FakeCapture]:
+    """/dev/video3, a `FakeCapture`."""
+    devices = tmp_path / "devices"
+    devices.mkdir()
+    (devices / "video3").touch()
+    monkeypatch.setattr(captures, "_DEVICES", devices)
+    fake = type("Fake", (FakeCapture,), {"allowed": threading.Semaphore()})
+    monkeypatch.setattr(cv2, "VideoCapture", fake)
+    return fake
 
 
 def write_bag(

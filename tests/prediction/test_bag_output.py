@@ -16,6 +16,7 @@ pytest.importorskip("mcap_ros2", reason="mcap missing: pip install mcap-ros2-sup
 from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
 from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import Writer, WriterError
 
 from pose_node.errors import OutputError
 from pose_node.poses import Poses
@@ -116,6 +117,48 @@ def test_a_bag_of_results_can_be_read_again(tmp_path: Path) -> None:
     fill(output, BagRecording(tmp_path / "once/in", Selection()))
     found = messages(tmp_path / "twice/in")
     assert len(found["/cam/poses"]) == len(found["/cam/image/poses"]) == 5
+
+
+def test_topics_of_results_never_meet_those_of_a_bag(tmp_path: Path) -> None:
+    """Results of results of results, all of them copied."""
+    source = write_bag(tmp_path / "in")
+    for round_number in range(4):
+        output = BagOutput(tmp_path / f"{round_number}", TRIO, copy=True)
+        fill(output, BagRecording(source, Selection()))
+        source = tmp_path / f"{round_number}/in"
+    topics = {topic for topic in messages(source) if topic.endswith("/poses")}
+    assert topics == {
+        *("/cam/poses", "/cam/image/poses", "/cam/image_2/poses", "/cam/image_3/poses"),
+    }
+
+
+def test_a_topic_is_free_only_if_that_of_its_skeleton_is(tmp_path: Path) -> None:
+    output = BagOutput(tmp_path / "out", TRIO)
+    topics = ["/cam/image", "/cam/image/compressed"]
+    bag = write_bag(tmp_path / "in", compressed=True)
+    output.begin(BagRecording(bag, Selection(), topics=topics))
+    assert output._bag is not None
+    output._bag._writer.add_connection(
+        "/cam/skeleton_info", "std_msgs/msg/Header", typestore=output._messages.typestore
+    )
+    output.write(make_recorded(topic="/cam/image"), Poses.empty(3))
+    output.end(complete=True)
+    assert {"/cam/image/poses", "/cam/image/skeleton_info"} <= set(messages(tmp_path / "out/in"))
+
+
+def test_what_the_library_refuses_is_an_error_of_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise WriterError("Connection can only be added once")
+
+    output = BagOutput(tmp_path, TRIO)
+    output.begin(FakeRecording([]))
+    monkeypatch.setattr(Writer, "add_connection", refuse)
+    with pytest.raises(OutputError, match="can only be added once"):
+        output.write(make_recorded(), Poses.empty(3))
+    output.abort()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_cameras_in_one_namespace(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_colour_images_with_their_own_stamps(tmp_path: Path, storage: str) -> No
     recording = BagRecording(path, ALL)
     assert recording.topics == ("/cam/image",)  # neither depth nor the compressed twin
     assert recording.frame_count == 5
-    assert recording.fps == pytest.approx(10, rel=1e-3)
+    assert recording.fps is None
     frames = [item for item in recording if isinstance(item, RecordedFrame)]
     assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
     assert frames[2].stamp_ns == 1_700_000_000_200_000_007

@@ -19,26 +19,37 @@ from pose_node.errors import OutputError
 from pose_node.poses import COCO17, Poses
 from pose_node.prediction.bag_output import BagOutput
 from pose_node.prediction.outputs import CocoResults, Csv, JsonLines
+from pose_node.prediction.parquet_output import Parquet
 from pose_node.prediction.pictures import AnnotatedPictures
 from pose_node.prediction.run import predict
+from pose_node.viewing.output import RerunOutput
 from tests.prediction.conftest import FakeRecording, make_recorded
 
 out, kind = Path(sys.argv[1]), sys.argv[2]
-noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+random = np.random.default_rng(0)
+noise = random.integers(0, 255, (240, 320, 3), np.uint8)
 
 def engine(images, *, channel_order):
-    person = Poses.from_arrays([[1, 2, 30, 20]], [0.5], np.ones((1, 17, 3)))
-    return [person for _ in images]
+    return [
+        Poses.from_arrays(random.random((3, 4)), random.random(3), random.random((3, 17, 3)))
+        for _ in images
+    ]
+
+class Small(JsonLines):  # has room on every disk
+    def write(self, frame, poses):
+        pass
 
 makers = {
     "jsonl": lambda: JsonLines(out / "poses.jsonl"),
     "csv": lambda: Csv(out / "poses.csv", COCO17),
     "coco": lambda: CocoResults(out / "coco.json", numbered=False),
     "annotated": lambda: AnnotatedPictures(out, COCO17),
+    "parquet": lambda: Parquet(out / "poses.parquet"),
+    "rerun": lambda: RerunOutput(out / "view.rrd", COCO17),
     "mcap": lambda: BagOutput(out, COCO17, storage="mcap"),
     "sqlite3": lambda: BagOutput(out, COCO17, storage="sqlite3"),
 }
-outputs = [makers[kind](), JsonLines(out / "other.jsonl"), CocoResults(out / "x", numbered=False)]
+outputs = [makers[kind](), Small(out / "other.jsonl")]
 frames = [make_recorded(index, image=noise) for index in range(60)]
 resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
 try:
@@ -50,10 +61,16 @@ print(threading.active_count(), "threads")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of files are those of POSIX")
-@pytest.mark.parametrize("kind", ["jsonl", "csv", "coco", "annotated", "mcap", "sqlite3"])
+@pytest.mark.parametrize(
+    "kind", ["jsonl", "csv", "coco", "parquet", "rerun", "annotated", "mcap", "sqlite3"]
+)
 def test_nothing_unfinished_is_left(tmp_path: Path, kind: str) -> None:
     if kind in ("mcap", "sqlite3"):
         pytest.importorskip("rosbags", reason="rosbags missing: pip install rosbags")
+    if kind == "parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow is missing")
+    if kind == "rerun":
+        pytest.importorskip("rerun", reason="the Rerun SDK is missing")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path), kind],
         cwd=REPOSITORY,
@@ -66,4 +83,6 @@ def test_nothing_unfinished_is_left(tmp_path: Path, kind: str) -> None:
     assert rest == ["1 threads"]
     assert "Traceback" not in done.stderr
     assert [path for path in tmp_path.rglob("*") if ".partial" in path.name] == []
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    # Those that write, or tell of it, only at the end do not keep the others from their names.
+    whole = [tmp_path / "other.jsonl"] if kind in ("parquet", "rerun") else []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == whole

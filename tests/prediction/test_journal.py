@@ -7,7 +7,8 @@ import pytest
 
 from pose_node.errors import OutputError
 from pose_node.poses import Poses
-from pose_node.prediction.journal import Journal
+from pose_node.prediction.frames import AnsweredFrame
+from pose_node.prediction.journal import Journal, RecalledRecording, pack
 from tests.prediction.conftest import make_recorded, people_in
 
 SETTINGS = {"model": "x", "range": (1, 2)}
@@ -51,13 +52,86 @@ def test_what_was_found_is_recalled_bit_for_bit(written: Path) -> None:
     assert recalled(open_journal(written)) == [0, 1, 2, 3, 4, 5]
 
 
-def test_how_far_the_run_before_came(written: Path) -> None:
+def test_a_known_frame_that_does_not_come_costs_no_other(written: Path) -> None:
     journal = open_journal(written)
-    assert journal.last_known() == {("a.mp4", ""): 3}
-    assert journal.recall(make_recorded(0)) is not None
+    frames = [make_recorded(index) for index in (0, 1, 3)]  # 2 cannot be read this time
+    assert [journal.recall(frame) is not None for frame in frames] == [True] * 3
+    assert journal.recall(make_recorded(2, source="b.mp4")) is None
+    assert journal.recall(make_recorded(2, topic="/x")) is None
+    journal.close(keep=False)
+
+
+def test_entries_in_any_order_are_found(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "journal", resume=False)
+    order = [5, 0, 3, 4, 1, 0]  # one came twice
+    for index in order:
+        for source in ("a.mp4", "b.mp4"):
+            frame = make_recorded(index, source=source)
+            journal.add(frame, people_in(frame.image))
     journal.close(keep=True)
+    journal = open_journal(tmp_path / "journal")
+    known = journal.known()
+    assert set(known) == {("a.mp4", ""), ("b.mp4", "")}
+    assert sorted(set(known["a.mp4", ""].tolist())) == [0, 1, 3, 4, 5]
+    assert recalled(journal) == [0, 1, 3, 4, 5]
+
+
+def test_a_new_journal_knows_nothing(written: Path) -> None:
     journal = open_journal(written, resume=False)
-    assert journal.last_known() == {}
+    assert journal.known() == {}
+    journal.close(keep=False)
+
+
+def test_what_was_added_can_be_read_at_once(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "journal")
+    frame = make_recorded(3, topic="/x", channel_order="rgb", frame_id="camera", logged_ns=7)
+    poses = people_in(frame.image)
+    first = journal.add_packed({**frame.describe(), "kind": "frame"}, pack(poses))
+    second = journal.add_packed(make_recorded(0, stamp_ns=None).describe(), b"")
+    found = journal.read(first)
+    assert (found.describe(), found.recalled) == (frame.describe(), False)
+    assert found.image.shape == frame.image.shape
+    np.testing.assert_array_equal(found.poses.keypoints, poses.keypoints)
+    assert (journal.read(second).stamp_ns, len(journal.read(second).poses)) == (None, 0)
+    journal.close(keep=True)
+    journal = open_journal(tmp_path / "journal")
+    place = journal.place_of(frame.key)
+    assert place == first
+    assert journal.read(place).recalled
+    journal.close(keep=False)
+
+
+def test_what_was_found_in_a_camera_can_be_gone_through_again(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "journal")
+    for index in (0, 2, 1):
+        stamp_ns = 1_700_000_000_000_000_000 + index
+        frame = make_recorded(index, source="rtsp://me:***@camera", stamp_ns=stamp_ns)
+        journal.add(frame, people_in(frame.image))
+        frame = make_recorded(index, source="http://server/a.mp4")
+        journal.add(frame, people_in(frame.image))
+    journal.close(keep=True)
+    journal = open_journal(tmp_path / "journal")
+    recording = RecalledRecording("rtsp://me:secret@camera", journal)
+    assert (recording.frame_count, recording.fps, recording.kind) == (3, None, "video")
+    frames = list(recording)
+    assert [frame.index for frame in frames] == [0, 1, 2]
+    assert all(isinstance(frame, AnsweredFrame) and frame.recalled for frame in frames)
+    assert frames[1].stamp_ns == 1_700_000_000_000_000_001
+    recording.close()
+    names = ("rtsp://me:secret@camera", "http://server/a.mp4", "rtsp://other")
+    live = [RecalledRecording(name, journal).was_live for name in names]
+    assert live == [True, False, False]
+    journal.close(keep=False)
+
+
+def test_a_journal_that_vanished_cannot_be_read(written: Path) -> None:
+    journal = open_journal(written)
+    place = journal.place_of(make_recorded(1).key)
+    assert place is not None
+    journal._reader.close()
+    journal._reader = written.open("ab")  # type: ignore[assignment]
+    with pytest.raises(OutputError, match="cannot read"):
+        journal.read(place)
     journal.close(keep=False)
 
 

@@ -71,18 +71,15 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = Parquet(tmp_path / "poses.parquet")
 
-    class Full:
-        def write_table(self, table: Any) -> None:
-            raise OSError(28, "No space left on device")
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
 
-        def close(self) -> None:
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(output, "_writer", Full())
+    monkeypatch.setattr(output._writer, "write_table", fail)
     output.write(make_recorded(), Poses.empty(3))
     with pytest.raises(OutputError, match="No space left on device"):
         output.close()
     output.abort()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

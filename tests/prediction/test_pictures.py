@@ -14,6 +14,7 @@ from pose_node.prediction.pictures import AnnotatedPictures, VideoFile
 from tests.prediction.conftest import TRIO, FakeRecording, make_recorded, people_in
 
 MILLISECONDS = 1_000_000
+NOBODY = Poses.empty(3)
 
 
 def frames_of(path: Path) -> list[np.ndarray]:
@@ -80,6 +81,38 @@ def test_a_video_for_each_topic(tmp_path: Path, codec: str) -> None:
     assert [round(picture.mean() / 10) for picture in pictures] == [0, 1, 2]
     assert files[0].read_bytes()[:4] == b"\x1aE\xdf\xa3"  # Matroska, of which WebM is a part
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in files[:2]}
+
+
+def test_each_topic_has_a_rate_of_its_own(tmp_path: Path) -> None:
+    """Whatever else the bag holds, and however long it is."""
+    recording = FakeRecording([], name="walk", kind="bag")
+    recording.fps = None
+    output = AnnotatedPictures(tmp_path, TRIO)
+    output.begin(recording)
+    for index in range(20):
+        output.write(make_recorded(index, topic="/fast", stamp_ns=index * 40_000_000), NOBODY)
+        if index < 3:
+            output.write(make_recorded(index, topic="/slow", stamp_ns=index * 500_000_000), NOBODY)
+    output.end(complete=True)
+    for topic, fps, count in (("fast", 25, 20), ("slow", 2, 3)):
+        path = tmp_path / f"walk_{topic}.webm"
+        assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) == pytest.approx(fps, rel=0.01)
+        assert len(frames_of(path)) == count
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fps"),
+    [
+        ([0, 0.1, 0.2, 5, 5.1], 10),  # a gap is no rate
+        ([0, 0.04], 25),
+        ([0, 20, 40], 1),
+        ([0, 1e-6, 2e-6], 120),
+        ([5, 5, 4], pictures.DEFAULT_FPS),
+        ([5], pictures.DEFAULT_FPS),
+    ],
+)
+def test_the_rate_of_times(seconds: list[float], fps: float) -> None:
+    assert pictures.rate_of([round(1e9 * value) for value in seconds]) == pytest.approx(fps)
 
 
 def test_a_video_runs_as_fast_as_its_source(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,9 +16,14 @@ import numpy as np
 import pytest
 
 from pose_node import cli
+from pose_node.errors import OutputError
+from pose_node.poses import Poses
+from pose_node.prediction import folder
 from pose_node.prediction.bags import BagRecording
-from pose_node.prediction.frames import Selection
-from tests.prediction.conftest import write_bag
+from pose_node.prediction.frames import RecordedFrame, Selection
+from pose_node.prediction.outputs import JsonLines
+from pose_node.prediction.writer import ResultWriter
+from tests.prediction.conftest import FakeCapture, write_bag
 
 
 @pytest.fixture
@@ -41,6 +47,7 @@ def test_everything_at_once(
 ) -> None:
     bag = write_bag(tmp_path / "walk")
     sources = [str(images), str(video), str(bag), "nowhere.mp4"]
+    sources += [f"{images}/../images", str(images / "001.png"), f"{bag}/*"]  # nothing new
     formats = ["jsonl", "csv", "coco", "annotated", "bag"]
     assert cli.main(["predict", *sources, *arguments, "--save", *formats]) == 1
     out = tmp_path / "out"
@@ -70,6 +77,65 @@ def test_everything_at_once(
     assert "could not read nowhere.mp4: " in captured.err
     assert "18 images, " in captured.out
     assert "2 failures" in captured.out
+
+
+@pytest.mark.parametrize("ray", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_names_that_are_no_utf_8(
+    images: Path, video: Path, tmp_path: Path, arguments: list[str], ray: bool
+) -> None:
+    """In a process of its own: such a name ends OpenCV."""
+    if ray:
+        pytest.importorskip("ray", reason="Ray is missing")
+    odd = os.fsdecode(b"x\xe9")
+    (images / "002.png").rename(images / f"{odd}.png")
+    write_bag(tmp_path / odd)
+    video.rename(tmp_path / f"{odd}.avi")
+    out = tmp_path / "out"
+    formats = ["jsonl", "csv", "coco", "parquet", *([] if ray else ["annotated", "bag"])]
+    command = [sys.executable, "-m", "pose_node", "predict", str(images), str(tmp_path)]
+    command += [*arguments, "--save", *formats, *(["--ray"] if ray else [])]
+    done = subprocess.run(command, capture_output=True)
+    assert done.returncode == 1, done.stderr  # 004.png is no image
+    names = {line["source"] for line in lines(out)}
+    shown = rf"{images}/x\udce9.png", rf"{tmp_path}/x\udce9", rf"{tmp_path}/x\udce9.avi"
+    assert names == {f"{images}/001.png", f"{images}/003.png", *shown}
+    with (out / "poses.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["source"] for row in csv.DictReader(file)} <= names
+    entries = json.loads((out / "coco_results_images.json").read_text())
+    assert {entry["file_name"] for entry in entries} == names
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is missing")
+    assert set(parquet.read_table(out / "poses.parquet")["source"].to_pylist()) == names
+    summary = json.loads((out / "run.json").read_text())
+    assert summary["settings"]["sources"] == [str(images), *shown[1:]]
+    assert len(summary["failures"]) == 1
+    if not ray:
+        assert (out / "annotated/images/x\\udce9.png").is_file()
+        assert (out / "annotated/x_2.webm").is_file()
+        assert (out / "bags/x/metadata.yaml").is_file()
+
+
+def test_a_folder_for_videos_whose_name_is_no_utf_8(
+    video: Path, tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / os.fsdecode(b"x\xe9"))
+    command = ["predict", str(video), *arguments, "--output", out, "--save"]
+    assert cli.main([*command, "annotated"]) == 1
+    assert "OpenCV writes videos only where" in capsys.readouterr().err
+    pytest.importorskip("pyarrow", reason="pyarrow is missing")
+    assert cli.main([*command, "jsonl", "parquet", "bag"]) == 0
+    assert "x\\udce9" in capsys.readouterr().out
+
+
+def test_passwords_of_addresses_are_told_to_nobody(
+    video: Path, tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", "rtsp://me:secret@127.0.0.1:9/1", str(video), *arguments]
+    assert cli.main(command) == 1
+    captured = capsys.readouterr()
+    assert "could not read rtsp://me:***@127.0.0.1:9/1: " in captured.err
+    written = (tmp_path / "out/run.json").read_text()
+    assert json.loads(written)["settings"]["sources"][0] == "rtsp://me:***@127.0.0.1:9/1"
+    assert "secret" not in captured.err + captured.out + written
 
 
 def test_success_ranges_and_batches(video: Path, tmp_path: Path, arguments: list[str]) -> None:
@@ -127,6 +193,10 @@ def test_a_complete_run_with_failures_stays_one(
         (["--image-size", "65"], 2, "a multiple of 32"),
         (["--model", "nothing"], 1, "nothing"),
         (["--save", "bag", "--copy-bag"], 1, "only bags can be copied"),
+        (["--copy-bag"], 2, "argument --copy-bag: needs --save bag"),
+        (["--save", "csv", "--bag-storage", "mcap"], 2, "argument --bag-storage: needs --save bag"),
+        (["--codec", "vp9"], 2, "argument --codec: needs --save annotated"),
+        (["--keypoint-threshold", "0.1"], 2, "needs --save annotated, --rerun or --show"),
     ],
 )
 def test_what_cannot_be_done(
@@ -143,11 +213,156 @@ def test_what_cannot_be_done(
     assert not list((tmp_path / "out").glob("poses*"))
 
 
-def test_live_sources_are_not_resumed(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+def test_what_a_camera_saw_before_the_disk_was_full_is_written_by_resuming(
+    webcam: type[FakeCapture],
+    tmp_path: Path,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert cli.main(["predict", "7", *arguments, "--resume"]) == 1
-    assert "7 is live and cannot be resumed" in capsys.readouterr().err
+    command = ["predict", "3", *arguments]
+    with monkeypatch.context() as patch:
+
+        def write(output: JsonLines, frame: RecordedFrame, poses: Poses) -> None:
+            webcam.allowed.release()
+            if frame.index == 3:
+                raise OutputError("No space left on device")
+
+        patch.setattr(JsonLines, "write", write)
+        assert cli.main(command) == 1
+    assert not (tmp_path / "out/poses.jsonl").exists()
+    known = len((tmp_path / "out/.journal.jsonl").read_text().splitlines()) - 1
+    assert known in (4, 5)
+    capsys.readouterr()
+    assert cli.main([*command, "--resume", "--save", "jsonl", "annotated"]) == 1
+    assert "--save annotated needs the images of 3, which is live" in capsys.readouterr().err
+    assert cli.main([*command, "--resume", "--save", "jsonl", "csv", "bag"]) == 0
+    assert f"{known} images ({known} from the run before)" in capsys.readouterr().out
+    found = lines(tmp_path / "out")
+    assert [line["frame"] for line in found] == list(range(known))
+    assert found[0]["stamp_ns"] < found[3]["stamp_ns"]
+    assert (found[0]["width"], found[0]["height"]) == (32, 24)
+    assert any(line["people"] for line in found)
+    assert webcam.opened == 1
+    summary = json.loads((tmp_path / "out/run.json").read_text())
+    assert (summary["complete"], summary["frames"], summary["failures"]) == (True, known, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "possible"),
+    [(":3", 0, {0, 1, 2}), ("0.1s:0.25s", 0, {1, 2}), (":9", 1, {0, 1, 2, 3, 4})],
+)
+def test_a_range_of_a_camera(
+    webcam: type[FakeCapture],
+    tmp_path: Path,
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    code: int,
+    possible: set[int],
+) -> None:
+    webcam.uptime_ms = 9e6
+    webcam.allowed.release(9)
+    assert cli.main(["predict", "3", *arguments, "--range", text]) == code
+    found = {line["frame"] for line in lines(tmp_path / "out")}  # frames that are late are left out
+    assert found
+    assert found <= possible
+    assert ("3 stopped delivering after 5 frames" in capsys.readouterr().err) == (code == 1)
+
+
+def test_a_video_on_a_server_is_read_on(
+    video: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["predict", f"file://{video}", *arguments]
+
+    def write(output: JsonLines, frame: RecordedFrame, poses: Poses) -> None:
+        raise OutputError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonLines, "write", write)
+        assert cli.main(command) == 1
+    journal = tmp_path / "out/.journal.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:2]))
+    assert cli.main([*command, "--resume", "--save", "jsonl", "annotated"]) == 0
+    assert "10 images (1 from the run before)" in capsys.readouterr().out
+
+
+def test_a_camera_that_had_not_begun_is_opened_by_resuming(
+    webcam: type[FakeCapture],
+    video: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = ["predict", "nowhere.mp4", "3", *arguments]
+
+    def fail(*_: object, **__: object) -> None:
+        raise OutputError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultWriter, "begin", fail)
+        assert cli.main(command) == 1
+    webcam.allowed.release(9)
+    assert cli.main([*command, "--resume"]) == 1
+    assert webcam.opened == 2
+    assert lines(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (["--save", "csv"], "(save: ['jsonl'], now ['csv'])"),
+        (["--track"], "track: False, now True"),
+        (["--max-people", "2"], "max_people: 3, now 2"),
+        (["--range", ":3"], "range: ':', now ':3'"),
+    ],
+)
+def test_a_complete_run_is_no_answer_to_another_question(
+    video: Path,
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    change: list[str],
+    expected: str,
+) -> None:
+    command = ["predict", str(video), *arguments]
+    assert cli.main(command) == 0
+    assert cli.main([*command, *change, "--resume"]) == 1
+    said = capsys.readouterr().err
+    assert "holds a complete run of other settings, sources or outputs" in said
+    assert expected in said
+    assert cli.main(["predict", "more.mp4", *command[1:], "--resume"]) == 1
+    assert "sources: [" in capsys.readouterr().err
+    assert cli.main([*command, "--save", "jsonl", "jsonl", "--resume"]) == 0
+
+
+def test_what_was_found_is_kept_until_the_summary_is_written(
+    video: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["predict", str(video), *arguments]
+    journal = tmp_path / "out/.journal.jsonl"
+
+    def fail(*_: object) -> None:
+        raise OutputError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "write_summary", fail)
+        assert cli.main(command) == 1
+    kept = journal.read_bytes()
+    assert cli.main([*command, "--resume"]) == 0
+    assert "10 images (10 from the run before)" in capsys.readouterr().out
+    assert not journal.exists()
+    journal.write_bytes(kept)  # as if the process had been killed before it was deleted
+    assert cli.main([*command, "--resume"]) == 0
+    assert "the run is complete" in capsys.readouterr().out
+    assert not journal.exists()
 
 
 def test_no_display_is_said_and_leaves_nothing_to_resume(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +91,24 @@ def clip(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def large_clip(tmp_path: Path) -> Path:
+    """More pixels than Ray keeps between a reader and its engines: 300 frames of 0.9 MB."""
+    path = tmp_path / "large.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (640, 480))
+    noise = np.random.default_rng(0).integers(0, 256, (48, 364, 3), np.uint8)
+    for index in range(300):
+        part = np.ascontiguousarray(noise[:, index : index + 64])
+        writer.write(cv2.resize(part, (640, 480), interpolation=cv2.INTER_CUBIC))
+    writer.release()
+    return path
+
+
 @dataclass
 class Collected:
     """An output that remembers, and calls something after so many frames."""
 
-    then: tuple[int, Any] | None = None
+    then: dict[int, Callable[[], None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.lines: list[dict[str, Any]] = []
@@ -104,8 +118,8 @@ class Collected:
 
     def write(self, frame: RecordedFrame, poses: Poses) -> None:
         self.lines.append(frame_as_json(frame, poses))
-        if self.then is not None and len(self.lines) == self.then[0]:
-            self.then[1]()
+        if len(self.lines) in self.then:
+            self.then[len(self.lines)]()
 
     def end(self, *, complete: bool) -> None:
         pass
@@ -124,36 +138,49 @@ def local(model: Path, *sources: str) -> tuple[list[dict[str, Any]], list[Failur
     return output.lines, run.failures
 
 
-def by_ray(cluster: Cluster, model: Path, *sources: str) -> RayRecordings:
+@contextlib.contextmanager
+def by_ray(
+    cluster: Cluster, model: Path, folder: Path, *sources: str, resume: bool = False
+) -> Iterator[RayRecordings]:
     settings = EngineSettings(model.name, {"device": "auto", **ARGUMENTS}, 1)
-    plan = ReadingPlan(os.getcwd(), Selection())
-    return RayRecordings(cluster, sources, plan, settings, model.read_bytes(), num_keypoints=17)
+    journal = Journal(folder / "journal", {}, num_keypoints=17, resume=resume)
+    plan = ReadingPlan(os.getcwd(), Selection(), (), journal.known())
+    content = model.read_bytes()
+    try:
+        with RayRecordings(cluster, sources, plan, settings, content, journal) as recordings:
+            yield recordings
+    finally:
+        journal.close(keep=True)
 
 
 def never(*_: object, **__: object) -> list[Poses]:
     raise AssertionError("the engine of this process is not used")
 
 
-def workers() -> dict[int, str]:
-    """The processes of the engines, as Ray names them."""
-    found = {}
+ENGINES = "ray::MapWorker(MapBatches(EngineWorker"
+READERS = "ray::MapBatches(read_source"
+
+
+def processes(title: str) -> set[int]:
+    """The processes that Ray calls so; those of tasks only while they are at work."""
+    found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             text = path.read_bytes().split(b"\0")[0].decode()
         except OSError:
             continue
-        if text.startswith("ray::MapWorker(MapBatches(EngineWorker"):
-            found[int(path.parent.name)] = text
+        if text.startswith(title):
+            found.add(int(path.parent.name))
     return found
 
 
 def test_two_workers_find_what_one_process_finds(
-    cluster: Cluster, model: Path, images: Path, clip: Path, one_thread: None
+    cluster: Cluster, model: Path, images: Path, clip: Path, tmp_path: Path, one_thread: None
 ) -> None:
     sources = [str(images), "nowhere.mp4", str(clip), str(images)]
     expected, failures = local(model, *sources)
     output = Collected()
-    with by_ray(cluster, model, *sources) as recordings:
+    with by_ray(cluster, model, tmp_path, *sources) as recordings:
         assert recordings.description == "Ray, 2 workers on CPUs"
         summary = predict(never, sources, recordings.open, [output])
     assert output.lines == expected
@@ -163,21 +190,27 @@ def test_two_workers_find_what_one_process_finds(
     assert [failure.source for failure in summary.failures] == [item.source for item in failures]
 
 
-def test_a_killed_worker_loses_nothing_and_doubles_nothing(
-    cluster: Cluster, model: Path, clip: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("title", [ENGINES, READERS])
+def test_killed_workers_lose_nothing_and_double_nothing(
+    cluster: Cluster, model: Path, large_clip: Path, tmp_path: Path, one_thread: None, title: str
 ) -> None:
-    monkeypatch.setattr(ray_cluster, "_BLOCK", 40_000)  # some four frames
-    expected, _ = local(model, str(clip))
-    killed: list[int] = []
+    """All of a kind at once: whatever was at hand is lost."""
+    expected, _ = local(model, str(large_clip))
+    killed: set[int] = set()
+    later: set[int] = set()
 
     def kill() -> None:
-        killed.append(min(workers()))
-        os.kill(killed[0], signal.SIGKILL)
+        killed.update(processes(title))
+        for process_id in killed:
+            os.kill(process_id, signal.SIGKILL)
 
-    output = Collected(then=(20, kill))
-    with by_ray(cluster, model, str(clip)) as recordings:
-        predict(never, [str(clip)], recordings.open, [output])
+    output = Collected(then={20: kill, 260: lambda: later.update(processes(ENGINES))})
+    with by_ray(cluster, model, tmp_path, str(large_clip)) as recordings:
+        predict(never, [str(large_clip)], recordings.open, [output])
     assert killed
+    if title == ENGINES:  # not all was computed: new ones had to come before the end
+        assert later
+        assert not later & killed
     assert output.lines == expected
 
 
@@ -214,11 +247,40 @@ def test_the_command_goes_on_where_a_run_without_ray_was_killed(
     ]
 
 
+def test_a_known_image_that_cannot_be_read_any_more_costs_only_itself(
+    cluster: Cluster,
+    model: Path,
+    images: Path,
+    tmp_path: Path,
+    one_thread: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = tmp_path / "out"
+    command = ["predict", str(images), "--model", str(model), *COMMAND, "--output", str(output)]
+    command += ["--ray", "--ray-address", str(cluster.address), "--ray-cpus", "1"]
+    close = Journal.close
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "close", lambda journal, *, keep: close(journal, keep=True))
+        assert cli.main(command) == 1
+    expected = (output / "poses.jsonl").read_text().splitlines()
+    (output / "run.json").unlink()
+    (images / "001.png").write_bytes(b"no image any more")
+    assert cli.main([*command, "--resume"]) == 1
+    assert (output / "poses.jsonl").read_text().splitlines() == expected[1:]
+    summary = json.loads((output / "run.json").read_text())
+    assert (summary["frames"], summary["frames_recalled"]) == (2, 2)
+    failed = [Path(failure["source"]).name for failure in summary["failures"]]
+    assert failed == ["001.png", "004.png"]
+
+
 def test_an_engine_that_cannot_start(cluster: Cluster, tmp_path: Path, clip: Path) -> None:
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"no model")
-    with by_ray(cluster, broken, str(clip)) as recordings, pytest.raises(ClusterError) as caught:
-        list(recordings.open(str(clip)))
+    with (
+        pytest.raises(ClusterError) as caught,
+        by_ray(cluster, broken, tmp_path, str(clip)),
+    ):
+        pass
     assert "the Ray cluster failed" in str(caught.value)
 
 
@@ -231,14 +293,14 @@ def test_an_engine_that_cannot_start(cluster: Cluster, tmp_path: Path, clip: Pat
     ],
 )
 def test_what_the_cluster_does_not_have(
-    cluster: Cluster, device: str, cpus: int, error: type[Exception], expected: str
+    cluster: Cluster, device: str, cpus: int, error: type[Exception], expected: str, tmp_path: Path
 ) -> None:
     settings = EngineSettings("a.pt", {"device": device}, 1)
     plan = ReadingPlan(os.getcwd(), Selection())
+    journal = Journal(tmp_path / "journal", {}, num_keypoints=17, resume=False)
     with pytest.raises(error, match=expected):
-        RayRecordings(
-            Cluster(cluster.address, None, cpus), ["a"], plan, settings, b"", num_keypoints=17
-        )
+        RayRecordings(Cluster(cluster.address, None, cpus), ["a"], plan, settings, b"", journal)
+    journal.close(keep=False)
 
 
 def test_gpus_come_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pose_node.errors import ClusterError, ImageError, SourceError
 from pose_node.poses import Poses
 from pose_node.prediction import ray_workers
 from pose_node.prediction.frames import AnsweredFrame, Failure, Selection
-from pose_node.prediction.journal import pack, unpack
+from pose_node.prediction.journal import Journal, pack, unpack
 from pose_node.prediction.ray_recordings import OrderedItems, RayRecording
 from pose_node.prediction.ray_workers import (
     EngineSettings,
@@ -30,7 +30,7 @@ from pose_node.prediction.ray_workers import (
     read_source,
 )
 from pose_node.prediction.run import predict
-from tests.prediction.conftest import FakeRecording, people_in
+from tests.prediction.conftest import FakeRecording, make_recorded, people_in
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -42,8 +42,12 @@ def same_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read(name: str | Path, **plan: Any) -> tuple[list[dict[str, Any]], list[bytes]]:
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is missing")
     plan = {"folder": os.getcwd(), "selection": Selection(), **plan}
-    rows = list(read_source(ReadingPlan(**plan), {"number": 4, "name": str(name)}))
+    source = pyarrow.table({"number": [4], "name": [os.fsencode(name)]})
+    tables = list(read_source(ReadingPlan(**plan), source))
+    assert {table.num_rows for table in tables} == {1}
+    rows = [row for table in tables for row in table.to_pylist()]
     items = [json.loads(row["item"]) for row in rows]
     assert [item["number"] for item in items] == [4] * len(rows)
     assert [item["place"] for item in items] == list(range(len(rows)))
@@ -74,9 +78,12 @@ def test_a_selection_counts_in_the_source(video: Path) -> None:
 
 
 def test_known_frames_leave_their_pixels(video: Path) -> None:
-    items, pixels = read(video, known={(str(video), ""): 6, ("other", ""): 9})
-    assert [item.get("known") for item in items] == [None, *[True] * 7, *[False] * 3, None]
-    assert [len(image) > 0 for image in pixels] == [False] * 8 + [True] * 3 + [False]
+    items, pixels = read(
+        video, known={(str(video), ""): np.array([0, 1, 5, 6]), ("other", ""): np.arange(9)}
+    )
+    known = [item["index"] for item in items if item.get("known")]
+    assert known == [0, 1, 5, 6]
+    assert [len(image) > 0 for image in pixels[1:-1]] == [index not in known for index in range(10)]
 
 
 def test_a_source_that_cannot_be_read() -> None:
@@ -120,7 +127,7 @@ def test_an_engine_finds_what_it_finds_elsewhere(shared: Path, video: Path) -> N
 
     threads = torch.get_num_threads()
     worker = EngineWorker(EngineSettings(model.name, arguments, threads), model.read_bytes())
-    items, pixels = read(video, known={(str(video), ""): 0})
+    items, pixels = read(video, known={(str(video), ""): np.array([0])})
     table = pyarrow.table(
         {"item": [json.dumps(item) for item in items], "image": pyarrow.array(pixels, "binary")}
     )
@@ -205,92 +212,132 @@ def test_people_are_packed_bit_for_bit(count: int) -> None:
 # --- Order --------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = open_journal(tmp_path)
+    yield journal
+    journal.close(keep=False)
+
+
+def open_journal(folder: Path, *, resume: bool = False) -> Journal:
+    return Journal(folder / "journal", {}, num_keypoints=3, resume=resume)
+
+
+def frame_row(number: int, place: int, *, known: bool = False) -> dict[str, Any]:
+    """A row of a frame whose grey value, and so its people, tell number and place."""
+    frame = make_recorded(place, source=str(number))
+    item = {"number": number, "place": place, "kind": "frame", "known": known, **frame.describe()}
+    people = people_in(np.full((1, 1, 3), 10 * number + place, np.uint8))
+    return {"item": json.dumps(item), "people": b"" if known else pack(people)}
+
+
+def other_row(number: int, place: int, kind: str) -> dict[str, Any]:
+    begin = {"recording": "video", "fps": 10.0, "frame_count": 2, "reason": "broken"}
+    item = {"number": number, "place": place, "kind": kind, **begin}
+    return {"item": json.dumps(item), "people": b""}
+
+
 def make_rows() -> list[dict[str, Any]]:
     """Two sources and one that cannot be read between them."""
-    kinds = {0: ["begin", "frame", "frame", "end"], 1: ["unreadable"], 2: ["begin", "end"]}
     return [
-        {
-            "item": json.dumps({"number": number, "place": place, "kind": kind}),
-            "people": f"{number}.{place}".encode(),
-        }
-        for number, found in kinds.items()
-        for place, kind in enumerate(found)
+        other_row(0, 0, "begin"),
+        *(frame_row(0, place) for place in (1, 2)),
+        other_row(0, 3, "end"),
+        other_row(1, 0, "unreadable"),
+        other_row(2, 0, "begin"),
+        frame_row(2, 1),
+        other_row(2, 2, "end"),
     ]
 
 
-def ordered(rows: list[dict[str, Any]]) -> list[list[bytes]]:
+def told(item: AnsweredFrame | dict[str, Any]) -> Any:
+    """What an item is; of a frame, the grey value that its people tell."""
+    return round(256 * item.poses.scores[0]) if isinstance(item, AnsweredFrame) else item["kind"]
+
+
+def ordered(rows: list[dict[str, Any]], journal: Journal) -> list[list[Any]]:
     remaining = iter(rows)
-    items = OrderedItems(lambda: next(remaining, None))
-    return [[people for _, people in items.source(number)] for number in range(3)]
+    items = OrderedItems(lambda: next(remaining, None), journal)
+    return [[told(item) for item in items.source(number)] for number in range(3)]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_rows_in_any_order_and_twice_come_in_order_and_once(seed: int) -> None:
+def test_rows_in_any_order_and_twice_come_in_order_and_once(seed: int, journal: Journal) -> None:
     rows = make_rows() * 2
     random.Random(seed).shuffle(rows)
-    assert ordered(rows) == [[b"0.0", b"0.1", b"0.2", b"0.3"], [b"1.0"], [b"2.0", b"2.1"]]
+    assert ordered(rows, journal) == [
+        *(["begin", 1, 2, "end"], ["unreadable"], ["begin", 21, "end"])
+    ]
+    assert journal.path.read_bytes().count(b"\n") == 1 + 3  # each frame once
 
 
-def test_a_row_that_never_comes_is_an_error() -> None:
+def test_a_row_that_never_comes_is_an_error(journal: Journal) -> None:
     rows = make_rows()
     del rows[2]
     with pytest.raises(ClusterError, match="without item 2 of source 0"):
-        ordered(rows)
+        ordered(rows, journal)
+
+
+def test_what_comes_early_is_in_the_journal_before_its_turn(tmp_path: Path) -> None:
+    """A long source first, many short ones after it: all that came outlives this process."""
+    journal = open_journal(tmp_path)
+    rows = iter([frame_row(number, 1) for number in range(1, 9)] + [other_row(0, 0, "begin")])
+    items = OrderedItems(lambda: next(rows, None), journal)
+    assert told(next(items.source(0))) == "begin"
+    resumed = open_journal(tmp_path, resume=True)
+    assert set(resumed.known()) == {(str(number), "") for number in range(1, 9)}
+    resumed.close(keep=True)
+    journal.close(keep=False)
+
+
+def test_what_is_known_comes_out_of_the_journal(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    poses = people_in(np.full((1, 1, 3), 77, np.uint8))
+    journal.add(make_recorded(1, source="0"), poses)
+    journal.close(keep=True)
+    journal = open_journal(tmp_path, resume=True)
+    found = [other_row(0, 0, "begin"), frame_row(0, 2), frame_row(0, 1, known=True)]
+    rows = iter([*found, other_row(0, 3, "end")])
+    items = list(OrderedItems(lambda: next(rows, None), journal).source(0))
+    assert [told(item) for item in items] == ["begin", 77, 2, "end"]
+    frames = [item for item in items if isinstance(item, AnsweredFrame)]
+    assert [frame.recalled for frame in frames] == [True, False]
+    journal.close(keep=False)
 
 
 def test_items_become_frames_and_failures() -> None:
-    frame = {
-        **{
-            "kind": "frame",
-            "source": "a",
-            "topic": "/t",
-            "index": 3,
-            "stamp_ns": 5,
-            "known": False,
-        },
-        **{"channel_order": "rgb", "frame_id": "camera", "logged_ns": 7, "size": [32, 24]},
-    }
-    failure = {"kind": "failure", "source": "b", "reason": "broken", "topic": "", "index": None}
     poses = people_in(np.full((24, 32, 3), 40, np.uint8))
-    items = [
-        (frame, pack(poses)),
-        ({**frame, "known": True}, b""),
-        (failure, b""),
-        ({"kind": "broken", "reason": "it ended"}, b""),
-    ]
+    frame = AnsweredFrame.described(make_recorded(3).describe(), poses, recalled=False)
+    failure = {"kind": "failure", "source": "b", "reason": "broken", "topic": "", "index": None}
+    items: list[Any] = [frame, failure, {"kind": "broken", "reason": "it ended"}]
     begin = {"recording": "bag", "fps": 10.0, "frame_count": 9}
-    recording = RayRecording("a", begin, iter(items), 3)
+    recording = RayRecording("a", begin, iter(items))
     assert (recording.name, recording.kind, recording.fps) == ("a", "bag", 10.0)
     assert recording.frame_count == 9
     found = iter(recording)
-    first, second, third = (next(found) for _ in range(3))
-    assert isinstance(first, AnsweredFrame)
-    assert (first.key, first.size, first.channel_order) == (("a", "/t", 3), (32, 24), "rgb")
-    assert (first.stamp_ns, first.frame_id, first.logged_ns) == (5, "camera", 7)
-    assert first.poses is not None
-    np.testing.assert_array_equal(first.poses.keypoints, poses.keypoints)
-    assert isinstance(second, AnsweredFrame)
-    assert second.poses is None
-    assert third == Failure("b", "broken")
+    assert next(found) is frame
+    assert next(found) == Failure("b", "broken")
     with pytest.raises(SourceError, match="it ended"):
         next(found)
     recording.close()
 
 
-def test_answered_frames_need_no_engine() -> None:
+def test_answered_frames_need_no_engine(journal: Journal) -> None:
     poses = people_in(np.full((24, 32, 3), 40, np.uint8))
-    image = np.zeros((24, 32, 3), np.uint8)
     frames = [
-        AnsweredFrame("a", "", index, 0, image, poses=None if index == 1 else poses)
+        AnsweredFrame.described(make_recorded(index).describe(), poses, recalled=index == 1)
         for index in range(3)
     ]
 
     def never(*_: object, **__: object) -> list[Poses]:
         raise AssertionError("the engine is not used")
 
-    summary = predict(never, ["a"], lambda _: FakeRecording(frames), [], batch_size=2)
-    assert (summary.frames, summary.people) == (2, 2)
-    assert summary.failures == [Failure("a", "the run before refused it", "", 1)]
+    summary = predict(
+        never, ["a"], lambda _: FakeRecording(frames), [], journal=journal, batch_size=2
+    )
+    assert (summary.frames, summary.people, summary.recalled) == (3, 3, 1)
+    assert summary.failures == []
+    assert journal.path.read_bytes().count(b"\n") == 1  # whoever answered wrote them down
 
 
 @pytest.mark.parametrize("module", ["prediction", "prediction.run", "predict_command", "cli"])

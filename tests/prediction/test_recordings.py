@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from pose_node.errors import SourceError
+from pose_node.prediction import recordings
 from pose_node.prediction.frames import Failure, RecordedFrame, Recording, Selection
-from pose_node.prediction.recordings import expand, is_live, open_recording
+from pose_node.prediction.recordings import expand, expand_all, is_live, open_recording
+from pose_node.sources import open_source
 from tests.prediction.conftest import write_bag
 
 ALL = Selection()
@@ -118,6 +120,42 @@ def test_folders_and_patterns_give_images_videos_and_bags(
         assert expand(text) == [text]
 
 
+def test_no_frame_comes_twice(
+    tmp_path: Path, images: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.avi").symlink_to(video)
+    (tmp_path / "same.png").symlink_to(images / "001.png")
+    one, two, three, four = (f"images/00{number}.png" for number in (1, 2, 3, 4))
+    for texts, expected in [
+        (["images", one], ["images"]),
+        ([one, "images"], [one, two, three, four]),
+        (["images", "./images", f"{images}/", "images/*.png"], ["images"]),
+        (["images/*[12].png", "images/*[23].png"], ["images/*[12].png", three]),
+        (["same.png", one, two], ["same.png", two]),
+        (["video.avi", "./video.avi", "link.avi", str(video)], ["video.avi"]),
+        (["nowhere", "nowhere", "0", "0", "no*.png"], ["nowhere", "0", "no*.png"]),
+        (["images", "x" * 5000], ["images", "x" * 5000]),
+    ]:
+        assert expand_all(texts) == expected
+
+
+@pytest.mark.parametrize("storage", ["mcap", "db3"])
+def test_files_of_a_bag_do_not_come_beside_it(
+    tmp_path: Path, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    bag = write_bag(archive / "bag", storage="mcap" if storage == "mcap" else "sqlite3")
+    alone = archive / f"alone.{storage}"
+    alone.write_bytes((bag / f"bag.{storage}").read_bytes())
+    assert expand_all(["archive/**"]) == [f"archive/alone.{storage}", "archive/bag"]
+    inside = f"archive/bag/bag.{storage}"
+    assert expand_all([inside, "archive/bag"]) == ["archive/bag"]
+    assert expand_all([inside, str(bag / ".." / "bag" / f"bag.{storage}")]) == [inside]
+
+
 @pytest.mark.parametrize("text", ["nowhere.mp4", "nothing*.png", "/dev/video99", "file://nowhere"])
 def test_what_cannot_be_opened(text: str) -> None:
     with pytest.raises(SourceError):
@@ -144,6 +182,16 @@ def test_what_may_not_be_looked_at_is_a_source_that_cannot_be_read(
     assert expand(endless) == [endless]
     with pytest.raises(SourceError, match="name too long"):
         open_recording(endless, ALL)
+
+
+def test_passwords_stay_out_of_results(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_here(name: str, **arguments: Any) -> Any:
+        assert name == "rtsp://me:secret@camera/1"
+        return open_source(str(video), **arguments)
+
+    monkeypatch.setattr(recordings, "open_source", open_here)
+    frames, _ = read(open_recording("rtsp://me:secret@camera/1", ALL))
+    assert {frame.source for frame in frames} == {"rtsp://me:***@camera/1"}
 
 
 def test_a_video_behind_an_address_is_read_as_a_file(video: Path) -> None:

@@ -162,6 +162,23 @@ def test_an_output_that_fails_ends_the_run(count: int) -> None:
     assert notes.told == ["a.mp4", "aborted"]
 
 
+def test_an_output_that_cannot_be_finished_leaves_the_others_whole() -> None:
+    class Unfinished(Notes):
+        def close(self) -> list[Path]:
+            raise OutputError("disk full")
+
+    before, broken, after = Notes(), Unfinished(), Notes()
+    with pytest.raises(OutputError, match="disk full"):
+        predict(
+            FakeEngine(),
+            ["a"],
+            lambda _: FakeRecording(frames(2)),
+            [before, broken, after],
+        )
+    assert before.told[-1] == after.told[-1] == "closed"
+    assert broken.told[-1] == "aborted"
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_fault_of_an_output_does_not_hang() -> None:
     notes = Notes(broken=ZeroDivisionError())

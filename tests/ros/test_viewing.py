@@ -249,6 +249,12 @@ def test_wrong_ros_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ROS cannot start with these arguments" in capsys.readouterr().err
 
 
+def test_ports_without_a_server(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        viewing.parse_options(["--port", "9091"])
+    assert "argument --port: needs --serve" in capsys.readouterr().err
+
+
 def test_a_node_that_fails_leaves_no_recording(
     destination: Destination, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -51,6 +52,37 @@ def test_a_file_that_cannot_be_renamed(tmp_path: Path) -> None:
         file.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of files are those of POSIX")
+def test_a_full_disk_is_an_error_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """The largest size of a file stands for a full disk: writing fails in the same way."""
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "import numpy as np, rerun\n"
+        "from pose_node.errors import OutputError\n"
+        "from pose_node.viewing.destinations import File\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "file = File(Path(sys.argv[1]))\n"
+        "for _ in range(30):\n"
+        "    noise = np.random.default_rng(0).integers(0, 255, (100, 100, 3), np.uint8)\n"
+        "    file.stream.log('image', rerun.Image(noise))\n"
+        "try:\n"
+        "    file.close()\n"
+        "except OutputError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "a.rrd")],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"cannot write {tmp_path}/a.rrd: File too large\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_server_serves_the_page_of_this_machine() -> None:
     ports = free_ports()
     server = Server(ports, memory="10MiB")
@@ -91,6 +123,7 @@ class Spawned:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
+        self.hangs = False
         self.calls: list[str] = []
 
     def spawn(self, *, memory_limit: str) -> None:
@@ -98,8 +131,11 @@ class Spawned:
         if self.error is not None:
             raise self.error
 
-    def flush(self) -> None:
+    def flush(self, *, timeout_sec: float) -> None:
+        assert timeout_sec < 1000
         self.calls.append("flush")
+        if self.hangs:
+            raise RuntimeError("Flush timed out")
 
     def disconnect(self) -> None:
         self.calls.append("disconnect")
@@ -113,6 +149,16 @@ def test_a_window_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spawned.calls == ["spawn 2GiB", "flush", "disconnect"]
     Window(memory="2GiB").abort()
     assert spawned.calls[3:] == ["spawn 2GiB", "disconnect"]
+
+
+def test_a_viewer_that_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    spawned = Spawned()
+    monkeypatch.setenv("DISPLAY", ":99")
+    monkeypatch.setattr(destinations, "_new_stream", lambda: spawned)
+    window = Window(memory="2GiB")
+    spawned.hangs = True
+    with pytest.raises(ViewError, match="did not take everything: Flush timed out"):
+        window.close()
 
 
 def test_a_viewer_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
