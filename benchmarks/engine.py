@@ -89,9 +89,11 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="yolo11n-pose")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--half", action="store_true", help="in float16, on NVIDIA GPUs")
+    parser.add_argument("--half", action="store_true", help="all in 16 bits, the peer too")
     parser.add_argument(
-        "--backends", nargs="+", help="names, or files of exported networks (all installed ones)"
+        "--backends",
+        nargs="+",
+        help="names, or files of exported networks (all installed ones); NAME:half is in 16 bits",
     )
     parser.add_argument("--threads", type=int, help="of the network on the CPU")
     parser.add_argument(
@@ -120,10 +122,16 @@ def _sides(size: str) -> tuple[int, int]:
 
 
 def _load(name: str, options: argparse.Namespace) -> PoseEngine:
+    name, _, precision = name.partition(":")
     file = Path(name)
     which = {"model": file} if file.suffix else {"model": options.model, "backend": name}
-    settings = {"device": options.device, "half": options.half, "image_size": options.image_size}
-    return PoseEngine.load(**which, **settings, threads=options.threads)
+    return PoseEngine.load(
+        **which,
+        device=options.device,
+        half=options.half or precision == "half",
+        image_size=options.image_size,
+        threads=options.threads,
+    )
 
 
 def read_images(video: Path, width: int, height: int) -> list[np.ndarray]:

@@ -69,7 +69,8 @@ def _run(options: argparse.Namespace, transport: str, count: int) -> dict[str, A
         node = start_node(
             listener,
             *(f"model:={options.model}", f"backend:={options.backend}"),
-            *(f"threads:={options.threads}", f"image_transport:={transport}"),
+            *(f"threads:={options.threads}", f"half:={str(options.half).lower()}"),
+            f"image_transport:={transport}",
             f"cameras:=[{', '.join(repr(name) for name in names)}]",
         )
         ready_seconds = time.monotonic() - started
@@ -102,6 +103,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--cameras", type=int, nargs="+", default=[1], help="how many, in turn")
     parser.add_argument("--repeat", type=int, default=1, help="of each run")
     parser.add_argument("--backend", default="auto")
+    parser.add_argument("--half", action="store_true", help="in 16 bits")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--reliability", choices=("reliable", "best_effort"), default="reliable")
     parser.add_argument("--seconds", type=float, default=20.0, help="of measuring")

@@ -62,7 +62,11 @@ def add_engine_arguments(
         "--image-size", default=640, help="longer side of the network's input (640)", **count
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
-    parser.add_argument("--half", action="store_true", help="compute in float16, on a GPU")
+    parser.add_argument(
+        "--half",
+        action="store_true",
+        help="compute in 16 bits: float16 on a GPU; on a CPU that has it bfloat16, by OpenVINO",
+    )
     parser.add_argument(
         "--backend",
         default=backend,

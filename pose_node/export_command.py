@@ -208,6 +208,8 @@ def _target(options: argparse.Namespace, source: Path) -> tuple[str, Path]:
     output: Path = options.output or Path(stem + _SUFFIXES[form])
     if output.exists() and not options.force:
         raise PoseNodeError(f"{output} is there already; --force replaces it")
+    if not output.parent.is_dir():  # said before the work is done
+        raise PoseNodeError(f"cannot write {output}: there is no folder {output.parent}; make it")
     return form, output
 
 

@@ -50,6 +50,8 @@ def test_writes_checks_and_says_so(
 
     assert cli.main(["export", model, *ARGUMENTS]) == 1
     assert "is there already; --force replaces it" in capsys.readouterr().err
+    assert cli.main(["export", model, "--output", "none/model.onnx"]) == 1
+    assert "there is no folder none; make it" in capsys.readouterr().err
     assert cli.main(["export", model, *ARGUMENTS, "--force", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["format"], facts["check_image"]) == ("torchscript", "picture.png")

@@ -99,6 +99,8 @@ def prepare(
             f"{path.name} is run by {own}, backend {backend!r} cannot read it: leave backend out, "
             "or give the checkpoint that it was exported from"
         )
+    if half and own is None:
+        backend = _computing_in_16_bits(backend, device)
     if own is not None or backend == "torch":
         network = prepare_network(
             path,
@@ -109,21 +111,30 @@ def prepare(
             threads=threads,
         )
         return Prepared(network, own or "torch")
-    if half and backend != "auto":
-        raise ValueError(f"half goes with backend 'torch' only, got {backend!r}; unset one of them")
     if onnx_layout is not None:
         raise ValueError(f"onnx_layout is for exported networks, {path.name} is none; leave it out")
     for name in candidates(device) if backend == "auto" else (backend,):
         try:
-            return Prepared(_run_by(name, path, device, end_to_end, threads), name)
+            return Prepared(_run_by(name, path, device, end_to_end, threads, half), name)
         except PoseNodeError as error:
             if backend != "auto":
                 raise
             _logger.warning("backend %s cannot run %s: %s", name, path.name, error)
     return Prepared(
-        prepare_network(path, device=device, half=half, end_to_end=end_to_end, threads=threads),
-        "torch",
+        prepare_network(path, device=device, end_to_end=end_to_end, threads=threads), "torch"
     )
+
+
+def _computing_in_16_bits(backend: str, device: torch.device) -> str:
+    """The only backend that does so on this device; ValueError if another one was asked for."""
+    only = "openvino" if device.type == "cpu" else "torch"
+    if backend not in ("auto", only):
+        kind = "the CPU" if device.type == "cpu" else "a GPU"
+        raise ValueError(
+            f"half on {kind} goes with backend {only!r} only, got {backend!r}; unset half, or "
+            f"choose backend {only!r}"
+        )
+    return only
 
 
 def choose_device(name: str, path: Path, backend: str) -> torch.device:
@@ -198,9 +209,14 @@ def _own_backend(path: Path) -> str | None:
 
 
 def _run_by(
-    backend: str, model: Path, device: torch.device, end_to_end: bool | None, threads: int | None
+    backend: str,
+    model: Path,
+    device: torch.device,
+    end_to_end: bool | None,
+    threads: int | None,
+    half: bool,
 ) -> Network:
-    _check(backend, device)
+    _check(backend, device, half=half)
     path = exported_path(model, backend, end_to_end=end_to_end)
     if (fault := cache_fault(path)) is not None:
         raise CheckpointError(f"no file for {backend} is read from the cache: {fault}")
@@ -208,15 +224,15 @@ def _run_by(
         with _locked(path):
             if not _is_whole(path):  # or another process has made it meanwhile
                 _export(model, backend, path, end_to_end)
-    return load_exported(path, device=device, threads=threads)
+    return load_exported(path, device=device, threads=threads, half=half)
 
 
-def _check(backend: str, device: torch.device) -> None:
-    """Raises DeviceError or PoseNodeError if a backend cannot run here."""
+def _check(backend: str, device: torch.device, *, half: bool = False) -> None:
+    """Raises DeviceError, PoseNodeError or ValueError if a backend cannot run here."""
     if backend == "openvino":
         from pose_node.inference.openvino_network import check_openvino
 
-        check_openvino(device)
+        check_openvino(device, half=half)
     else:
         from pose_node.inference.onnx_session import check_onnxruntime
 

@@ -40,7 +40,7 @@ class PoseEngine:
     Args:
         network: the network, on its device.
         device: that device.
-        half: compute in float16 (decoding stays in float32).
+        half: whether the network computes in 16 bits (decoding stays in float32).
         image_size: longer side of the network's input in pixels, a multiple of its stride; of no
             meaning for networks whose input has a fixed size.
         score_threshold: people scored at or below are dropped, 0 to 1.
@@ -97,11 +97,11 @@ class PoseEngine:
         self.max_people = max_people
         self.stage_times: dict[str, float] = {}
         self._device = torch.device(device)
-        recordable = self._device.type == "cpu" and isinstance(network, torch.nn.Module)
-        self._recorded = RecordedNetwork(network) if recordable else None
-        self._dtype = torch.float16 if half else torch.float32
+        own = isinstance(network, torch.nn.Module)  # others are given float32, whatever they do
+        self._recorded = RecordedNetwork(network) if own and self._device.type == "cpu" else None
+        self._dtype = torch.float16 if half and own else torch.float32
         # On a GPU, a network of torch runs in one go with all that comes before and after it.
-        whole = self._device.type == "cuda" and isinstance(network, torch.nn.Module)
+        whole = own and self._device.type == "cuda"
         self._on_device = DeviceEngine(network, device=self._device, half=half) if whole else None
         # A GPU is fastest with all images at once, a CPU with one after the other, unless the file
         # of an exported network wants several.
@@ -133,7 +133,8 @@ class PoseEngine:
                 model that ``pose-node fetch`` has put in the cache.
             device: "auto" (an NVIDIA GPU if there is one and what runs the network can use it, else
                 the CPU), "cpu", "cuda", "cuda:N".
-            half: compute in float16; on NVIDIA GPUs only.
+            half: compute in 16 bits: in float16 on an NVIDIA GPU; on a CPU in bfloat16, by OpenVINO
+                and where the processor has it.
             image_size: longer side of the network's input in pixels, a multiple of its stride.
             score_threshold: people scored at or below are dropped, 0 to 1.
             iou_threshold: of two people whose boxes overlap more, the better one stays, 0 to 1.
@@ -165,10 +166,6 @@ class PoseEngine:
                 f"may use, got {threads}"
             )
         chosen = choose_device(device, Path(model), backend)
-        if half and chosen.type != "cuda":
-            raise ValueError(
-                "half precision needs an NVIDIA GPU: on the CPU it is slower; unset half"
-            )
         if isinstance(skeleton, (str, os.PathLike)):
             from pose_node.skeletons import load_skeleton  # needs YAML, which few callers do
 

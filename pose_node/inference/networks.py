@@ -79,7 +79,8 @@ def prepare_network(
     Args:
         path: a checkpoint, a native file, or an exported network (``.onnx``, ``.xml``).
         device: where it is to run.
-        half: compute in float16; on NVIDIA GPUs only, and not for exported networks.
+        half: compute in 16 bits: networks of torch in float16, on NVIDIA GPUs only, OpenVINO's
+            files in bfloat16.
         end_to_end: see `pose_node.models.load_network`.
         onnx_layout: how the outputs of an exported network are laid out, where it does not say so;
             a name of `pose_node.inference.onnx_layouts.LAYOUT_NAMES`.
@@ -92,12 +93,7 @@ def prepare_network(
         ValueError: `half` or `onnx_layout` does not go with the file.
     """
     if path.suffix in EXPORTED_SUFFIXES:
-        if half:
-            raise ValueError(
-                f"half does not go with {path.name}: the precision of an exported network is fixed "
-                "in its file; unset half"
-            )
-        network = load_exported(path, device=device, layout=onnx_layout, threads=threads)
+        network = load_exported(path, device=device, layout=onnx_layout, threads=threads, half=half)
         if end_to_end not in (None, network.end_to_end):
             raise CheckpointError(
                 f"cannot read {path}: how its people come out was fixed when it was exported, so "
@@ -117,24 +113,30 @@ def load_exported(
     device: torch.device | str = "cpu",
     layout: str | None = None,
     threads: int | None = None,
+    half: bool = False,
 ) -> ExportedNetwork:
     """Load an exported network by the package that runs it, which is optional.
 
     Args:
         path: the file, ``.onnx`` or ``.xml``.
         device: where it is to run.
-        layout, threads: see `prepare_network`.
+        layout, threads, half: see `prepare_network`.
 
     Raises:
         CheckpointError: the file cannot be read, or its layout is not known.
         PoseNodeError: the package is missing.
+        ValueError: `half` does not go with the file or the processor.
     """
+    if half and path.suffix != ".xml":
+        raise ValueError(
+            f"half does not go with {path.name}, whose numbers are as the file has them; unset half"
+        )
     if torch.device(device).type == "cpu":
         _limit_threads(threads)  # what surrounds the network runs by torch
     if path.suffix == ".xml":
         from pose_node.inference.openvino_network import load_openvino
 
-        return load_openvino(path, device=device, layout=layout, threads=threads)
+        return load_openvino(path, device=device, layout=layout, threads=threads, half=half)
     from pose_node.inference.onnx_network import load_onnx
 
     return load_onnx(path, device=device, layout=layout, threads=threads)

@@ -23,6 +23,8 @@ _REPETITIONS = 6
 """Inputs of a size after which it gets one: compiling takes as long as some ten inputs, and warming
 up an engine comes as far."""
 
+_CAPABILITIES = "OPTIMIZATION_CAPABILITIES"
+
 METADATA_SECTION = "model_info"
 """Where the metadata stand among the runtime information of a file, as Ultralytics has it too."""
 
@@ -35,31 +37,50 @@ def load_openvino(
     num_keypoints: int | None = None,
     anchors: Anchors | None = None,
     threads: int | None = None,
+    half: bool = False,
 ) -> OpenVinoNetwork:
-    """Load an OpenVINO file, to run on the CPU in float32.
+    """Load an OpenVINO file, to run on the CPU.
 
     Args:
         path: the ``.xml``.
         device: "cpu".
         layout, num_keypoints, anchors, threads: see `pose_node.inference.onnx_network.load_onnx`.
+        half: compute in bfloat16 what takes long, instead of float32.
 
     Raises:
         CheckpointError: the file or its ``.bin`` is missing, damaged or no pose model, or its
             layout is unknown or ambiguous.
         DeviceError: the device is another one.
         PoseNodeError: OpenVINO is not installed.
+        ValueError: the processor has no bfloat16.
     """
-    check_openvino(device)
+    check_openvino(device, half=half)
     return OpenVinoNetwork(
-        Path(path), layout=layout, num_keypoints=num_keypoints, anchors=anchors, threads=threads
+        Path(path),
+        layout=layout,
+        num_keypoints=num_keypoints,
+        anchors=anchors,
+        threads=threads,
+        half=half,
     )
 
 
-def check_openvino(device: torch.device | str) -> None:
-    """Raises DeviceError or PoseNodeError if OpenVINO is not there or not for this device."""
+def check_openvino(device: torch.device | str, *, half: bool = False) -> None:
+    """See that OpenVINO is there, and can compute so on this device.
+
+    Raises:
+        DeviceError: it is not the CPU.
+        PoseNodeError: OpenVINO is not installed.
+        ValueError: the processor has no bfloat16, which `half` needs.
+    """
     if torch.device(device).type != "cpu":
         raise DeviceError(f"device '{device}' cannot be used for OpenVINO files; choose 'cpu'")
-    _import_openvino()
+    openvino = _import_openvino()
+    if half and "BF16" not in (able := openvino.Core().get_property("CPU", _CAPABILITIES)):
+        raise ValueError(
+            "half needs a processor that computes in bfloat16 (AMD since Zen 4, Intel's Xeons since "
+            f"2023); this one has {', '.join(able)}; unset half"
+        )
 
 
 class OpenVinoNetwork(ExportedNetwork):
@@ -77,11 +98,12 @@ class OpenVinoNetwork(ExportedNetwork):
         num_keypoints: int | None = None,
         anchors: Anchors | None = None,
         threads: int | None = None,
+        half: bool = False,
     ) -> None:
         openvino = _import_openvino()
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",  # the processor's own choice may be bfloat16
+            "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",  # not the processor's choice
             "INFERENCE_NUM_THREADS": threads or available_processors(),
             # Pinned threads wait for their processor when a camera process has it.
             "ENABLE_CPU_PINNING": False,

@@ -100,7 +100,10 @@ class NodeParameters(Parameters):
         fixed=True,
     )
     half: bool = parameter(
-        False, "Compute in 16-bit floating point; faster on most GPUs.", fixed=True
+        False,
+        "Compute in 16-bit floating point, which is faster: float16 on NVIDIA GPUs; bfloat16 by "
+        "OpenVINO on a CPU that has it.",
+        fixed=True,
     )
     image_size: int = parameter(
         640,

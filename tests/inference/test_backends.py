@@ -91,6 +91,43 @@ def test_the_same_people_as_torch(
     assert file.stat().st_mtime_ns == written, "it was exported again"
 
 
+def test_in_16_bits_nearly_the_same_people(
+    yolo11n_pose: Path, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino = pytest.importorskip("openvino", reason="openvino missing: pip install openvino")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has no bfloat16")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    engine = PoseEngine.load(yolo11n_pose, device="cpu", backend="auto", half=True)
+    exact = PoseEngine.load(yolo11n_pose, device="cpu", backend="openvino")
+    assert (engine.backend, engine.half, exact.half) == ("openvino", True, False)
+    images = [cv2.imread(str(path)) for path in sorted((shared / "data/coco").rglob("*.jpg"))[:24]]
+    apart: list[float] = []
+    for ours, theirs in zip(engine(images), exact(images), strict=True):
+        for person in np.flatnonzero(theirs.scores > 0.5):
+            away = np.abs(ours.boxes_xyxy - theirs.boxes_xyxy[person]).max(axis=1)
+            nearest = int(away.argmin())
+            assert away[nearest] < 8
+            assert ours.scores[nearest] == pytest.approx(theirs.scores[person], abs=0.05)
+            seen = theirs.keypoints[person][:, 2] > 0.5
+            moved = ours.keypoints[nearest][seen, :2] - theirs.keypoints[person][seen, :2]
+            apart += np.linalg.norm(moved, axis=1).tolist()
+    assert len(apart) > 200
+    assert 0.01 < np.median(apart) < 0.5  # it did compute otherwise
+    assert np.percentile(apart, 95) < 1.5
+
+
+def test_16_bits_need_a_processor_that_has_them(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino = pytest.importorskip("openvino", reason="openvino missing: pip install openvino")
+    monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "INT8"])
+    message = "half needs a processor that computes in bfloat16 .*; this one has FP32, INT8; unset"
+    with pytest.raises(ValueError, match=message):
+        PoseEngine.load(model, device="cpu", backend="auto", half=True)
+    assert not exported_path(model, "openvino").exists(), "refused before anything is done"
+
+
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 def test_a_damaged_file_is_made_again(model: Path, logged: list[str], backend: str) -> None:
     """Also one that would run: a page of zeros among the weights moves people by pixels."""
@@ -205,8 +242,12 @@ def test_arguments_that_do_not_go_together(model: Path, shared: Path) -> None:
         PoseEngine.load(exported, backend="openvino")
     with pytest.raises(ValueError, match="onnx_layout is for exported networks"):
         PoseEngine.load(model, backend="openvino", onnx_layout="ultralytics")
-    with pytest.raises(ValueError, match="half goes with backend 'torch' only, got 'openvino'"):
+    with pytest.raises(ValueError, match="half on a GPU goes with backend 'torch' only, got 'open"):
         backends.prepare(model, backend="openvino", device=torch.device("cuda:0"), half=True)
+    for other in ("torch", "onnxruntime"):
+        message = f"half on the CPU goes with backend 'openvino' only, got '{other}'; unset half"
+        with pytest.raises(ValueError, match=message):
+            PoseEngine.load(model, backend=other, device="cpu", half=True)
 
 
 def test_openvino_runs_on_the_cpu_only(model: Path) -> None:
