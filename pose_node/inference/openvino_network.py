@@ -78,8 +78,8 @@ def check_openvino(device: torch.device | str, *, half: bool = False) -> None:
     openvino = _import_openvino()
     if half and "BF16" not in (able := openvino.Core().get_property("CPU", _CAPABILITIES)):
         raise ValueError(
-            "half needs a processor that computes in bfloat16 (AMD since Zen 4, Intel's Xeons since "
-            f"2023); this one has {', '.join(able)}; unset half"
+            "half needs a processor with bfloat16 (AMD since Zen 4, Intel's Xeons since 2023), "
+            f"this one has {', '.join(able)}; unset half"
         )
 
 

@@ -122,7 +122,7 @@ def test_16_bits_need_a_processor_that_has_them(
 ) -> None:
     openvino = pytest.importorskip("openvino", reason="openvino missing: pip install openvino")
     monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "INT8"])
-    message = "half needs a processor that computes in bfloat16 .*; this one has FP32, INT8; unset"
+    message = "half needs a processor with bfloat16 .*, this one has FP32, INT8; unset half"
     with pytest.raises(ValueError, match=message):
         PoseEngine.load(model, device="cpu", backend="auto", half=True)
     assert not exported_path(model, "openvino").exists(), "refused before anything is done"
