@@ -216,7 +216,9 @@ def draw(result: dict[str, Any], path: Path) -> None:
     right.set(xlabel="cameras", ylabel="CPU ms of the node per image", ylim=(0, None))
     right.legend()
     settings = result["settings"]
-    figure.suptitle(f"{settings['model']}, {settings['size']}, {settings['rate']} Hz")
+    precision = ", in 16 bits" if settings["half"] == "True" else ""
+    title = f"{settings['model']}{precision}, {settings['size']}, {settings['rate']} Hz"
+    figure.suptitle(title)
     figure.savefig(path, dpi=90)
 
 

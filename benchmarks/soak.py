@@ -44,7 +44,8 @@ def main() -> int:
     node = camera = None
     samples: list[Sample] = []
     try:
-        node = start_node(listener, f"model:={options.model}", f"device:={options.device}")
+        half = f"half:={str(options.half).lower()}"
+        node = start_node(listener, f"model:={options.model}", f"device:={options.device}", half)
         camera = start(
             *("camera", options.video, "--loop", "--rate", str(options.rate)),
             *("--size", options.size),
@@ -128,6 +129,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--interval", type=float, default=10.0, help="seconds between samples")
     parser.add_argument("--model", default="yolo11n-pose")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--half", action="store_true", help="in 16 bits")
     parser.add_argument("--video", default=str(cached_model_path("sample-video")))
     parser.add_argument("--size", default="1280x720", help="of the images, WIDTHxHEIGHT")
     parser.add_argument("--rate", type=float, default=30.0, help="images a second")
