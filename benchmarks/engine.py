@@ -122,13 +122,15 @@ def _sides(size: str) -> tuple[int, int]:
 
 
 def _load(name: str, options: argparse.Namespace) -> PoseEngine:
-    name, _, precision = name.partition(":")
+    name, colon, precision = name.partition(":")
+    if colon and precision != "half":
+        raise SystemExit(f"expected NAME or NAME:half, got {name}:{precision}")
     file = Path(name)
     which = {"model": file} if file.suffix else {"model": options.model, "backend": name}
     return PoseEngine.load(
         **which,
         device=options.device,
-        half=options.half or precision == "half",
+        half=options.half or bool(colon),
         image_size=options.image_size,
         threads=options.threads,
     )

@@ -65,7 +65,8 @@ def add_engine_arguments(
     parser.add_argument(
         "--half",
         action="store_true",
-        help="compute in 16 bits: float16 on a GPU; on a CPU that has it bfloat16, by OpenVINO",
+        help="compute in 16 bits: float16 on a GPU; on a CPU that has it bfloat16, with --backend "
+        "openvino or auto",
     )
     parser.add_argument(
         "--backend",

@@ -20,7 +20,14 @@ from pose_node.source_names import shown_name
 
 
 class PoseNodeError(Exception):
-    """Base class: catch this to catch everything that this package raises on purpose."""
+    """Base class: catch this to catch everything that this package raises on purpose.
+
+    Args:
+        message: what was expected and what came; names in it are shown as `shown_name` has it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown_name(message))
 
 
 class ImageError(PoseNodeError):
@@ -58,14 +65,7 @@ class SkeletonError(PoseNodeError):
 
 
 class SourceError(PoseNodeError):
-    """A video, camera, image, folder or bag that cannot be read.
-
-    Args:
-        message: what was expected and what came; names in it are shown as `shown_name` has it.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(shown_name(message))
+    """A video, camera, image, folder or bag that cannot be read."""
 
 
 class OutputError(PoseNodeError):

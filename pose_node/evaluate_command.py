@@ -21,6 +21,7 @@ from pose_node.errors import CheckpointError
 from pose_node.idle_options import refuse_idle_options
 from pose_node.models.fetch import file_digest, resolve_model
 from pose_node.output_files import write_whole
+from pose_node.prediction.names import FreeNames, plain
 from pose_node.process_settings import tune_process
 from pose_node.progress import ProgressLine
 from pose_node.source_names import shown_name
@@ -107,9 +108,12 @@ def evaluate(options: argparse.Namespace) -> int:
     models = list(dict.fromkeys(options.model))
     results: dict[str, Evaluation | str] = {}
     facts: list[dict[str, Any]] = []
+    sheets = FreeNames()
     for model, name in zip(models, _names(models), strict=True):
+        sheet = sheets.take(plain(name)[-100:])
         try:
-            results[name], fact = _evaluate_model(options, name, model, alone=len(models) == 1)
+            alone = len(models) == 1
+            results[name], fact = _evaluate_model(options, name, sheet, model, alone=alone)
             facts.append(fact)
         except PoseNodeError as error:
             if len(models) == 1:
@@ -136,8 +140,6 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def _names(models: Sequence[str]) -> list[str]:
     """What to call models, no two alike: by the names of their files, or else by their paths."""
-    from pose_node.prediction.names import FreeNames
-
     stems = [shown_name(Path(model).stem) for model in models]
     free = FreeNames()
     return [
@@ -159,7 +161,7 @@ def _load(options: argparse.Namespace, path: Path, *, alone: bool) -> PoseEngine
 
 
 def _evaluate_model(
-    options: argparse.Namespace, name: str, model: str, *, alone: bool
+    options: argparse.Namespace, name: str, sheet_name: str, model: str, *, alone: bool
 ) -> tuple[Evaluation, dict[str, Any]]:
     from pose_node.evaluation import evaluate_engine
 
@@ -174,8 +176,7 @@ def _evaluate_model(
 
         sheet = contact_sheet(result, data, engine.skeleton, count=options.worst)
         options.figures.mkdir(parents=True, exist_ok=True)
-        plain = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
-        write_whole(options.figures / f"worst_{plain}.png", image_png(sheet))
+        write_whole(options.figures / f"worst_{sheet_name}.png", image_png(sheet))
     settings = {setting: getattr(options, setting) for setting in ENGINE_SETTINGS}
     return result, {
         "model": engine.model_name,

@@ -26,6 +26,8 @@ def refuse_idle_options(
     Raises:
         SystemExit: one of them was given, with another value than its default.
     """
+    if unless:
+        return
     for name in names:
-        if not unless and getattr(options, name) != parser.get_default(name):
+        if getattr(options, name) != parser.get_default(name):
             parser.error(f"argument --{name.replace('_', '-')}: needs {needed}")

@@ -65,8 +65,9 @@ def add_predict(commands: Any) -> None:
     parser.add_argument(
         "--model", default="yolo11n-pose", help="a file, or a fetched model (yolo11n-pose)"
     )
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    parser.add_argument("--force", action="store_true", help="replace the results in DIR")
+    before = parser.add_mutually_exclusive_group()
+    before.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    before.add_argument("--force", action="store_true", help="replace the results in DIR")
     parser.add_argument("--range", default=":", metavar="A:B", help="frames 100:200 or 5s:7.5s")
     parser.add_argument(
         "--every", type=positive, default=1, metavar="N", help="only each N-th frame"

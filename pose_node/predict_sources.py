@@ -53,7 +53,7 @@ def check_ray(options: argparse.Namespace, live: Sequence[str]) -> None:
     refuse_idle_options(options.parser, options, of_ray, unless=options.ray, needed="--ray")
     if not options.ray:
         return
-    own = "a run without --ray, where --ray-cpus says how many"
+    own = "a run without --ray; with it, --ray-cpus says how many"
     refuse_idle_options(options.parser, options, ["threads"], unless=False, needed=own)
     if live:
         raise SourceError(f"{live[0]} is live, a cluster reads files only; leave --ray out")
@@ -148,8 +148,11 @@ def _recall_live(
     from pose_node.prediction.journal import RecalledRecording
     from pose_node.prediction.recordings import is_live
 
-    found = {name: RecalledRecording(name, journal) for name in sources if is_live(name)}
-    recalled: dict[str, Recording] = {name: r for name, r in found.items() if r.was_live}
+    recalled: dict[str, Recording] = {
+        name: RecalledRecording(name, journal)
+        for name in sources
+        if is_live(name) and journal.was_live(shown_name(name))
+    }
     able = (*_WITHOUT_IMAGES, "bag")
     if recalled and (unable := _needing_images(options, able)):
         raise OutputError(

@@ -154,7 +154,7 @@ class FrameSource:
         turned = is_upside_down(capture)
         choose = self._settings.choose or (lambda frame, since_start_s: True)
         frame, timestamp_s, start_s, decoded = 0, -math.inf, 0.0, True
-        while decoded and capture.grab():
+        while capture.grab():
             timestamp_s = self._timestamp(capture, frame, timestamp_s)
             if frame == 0 and self.kind == "live":
                 start_s = timestamp_s  # of a clock that runs since the machine was started, perhaps

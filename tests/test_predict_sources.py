@@ -34,7 +34,7 @@ def test_what_a_cluster_cannot_do(
         (["--ray-address", "auto"], "argument --ray-address: needs --ray"),
         (["--ray-workers", "3"], "argument --ray-workers: needs --ray"),
         (["--ray-cpus", "1"], "argument --ray-cpus: needs --ray"),
-        (["--ray", "--threads", "2"], "argument --threads: needs a run without --ray, where"),
+        (["--ray", "--threads", "2"], "argument --threads: needs a run without --ray; with it"),
     ],
 )
 def test_options_that_would_do_nothing(

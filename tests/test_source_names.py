@@ -16,7 +16,9 @@ from pose_node.source_names import shown_name
         ("rtsp://me@camera:554/1", "rtsp://me@camera:554/1"),
         ("rtsp://me:secret@camera:554/1", "rtsp://me:***@camera:554/1"),
         ("rtsp://me:p@ss:word@camera/a@b", "rtsp://me:***@camera/a@b"),
+        ("rtsp://me@home.org:secret@camera/1", "rtsp://me@home.org:***@camera/1"),
         ("http://:secret@camera", "http://:***@camera"),
+        ("http://camera/a.cgi?user=me&PWD=a/b&n=1", "http://camera/a.cgi?user=me&PWD=***&n=1"),
         (os.fsdecode(b"x\xe9.mp4"), r"x\udce9.mp4"),
     ],
 )

@@ -133,8 +133,8 @@ class PoseEngine:
                 model that ``pose-node fetch`` has put in the cache.
             device: "auto" (an NVIDIA GPU if there is one and what runs the network can use it, else
                 the CPU), "cpu", "cuda", "cuda:N".
-            half: compute in 16 bits: in float16 on an NVIDIA GPU; on a CPU in bfloat16, by OpenVINO
-                and where the processor has it.
+            half: compute in 16 bits: in float16 on an NVIDIA GPU; on a CPU that has it in bfloat16,
+                with backend "openvino" or "auto".
             image_size: longer side of the network's input in pixels, a multiple of its stride.
             score_threshold: people scored at or below are dropped, 0 to 1.
             iou_threshold: of two people whose boxes overlap more, the better one stays, 0 to 1.

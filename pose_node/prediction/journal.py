@@ -21,11 +21,11 @@ import numpy as np
 
 from pose_node.errors import OutputError
 from pose_node.poses import Poses
-from pose_node.prediction.frames import DESCRIBED, AnsweredFrame, Kind, RecordedFrame
+from pose_node.prediction.frames import DESCRIBED, AnsweredFrame, Failure, Kind, RecordedFrame
 from pose_node.source_names import shown_name
 
-_VERSION = 2
-_YEAR_NS = 365 * 86_400 * 1_000_000_000
+_VERSION = 3
+_IN_WORDS = {"lowest_score": "lowest score (of --score-threshold and --track)"}
 
 Stream = tuple[str, str]
 """Source and topic."""
@@ -51,6 +51,8 @@ class Journal:
         self._num_keypoints = num_keypoints
         self._header = {"journal": _VERSION, "settings": json.loads(json.dumps(settings))}
         self._known: dict[Stream, tuple[np.ndarray, np.ndarray]] = {}  # indices, places
+        self._live: set[str] = set()
+        self._broken_off: dict[str, str] = {}
         try:
             self._old_size = self._read_old() if resume and path.exists() else 0
             self._file = path.open("r+b" if self._old_size else "wb")
@@ -79,16 +81,34 @@ class Journal:
         at = position(indices, key[2])
         return None if at is None else int(places[at])
 
-    def add(self, frame: RecordedFrame, poses: Poses) -> None:
-        """Write down what was found in a frame that the run before did not know."""
-        self.add_packed(frame.describe(), pack(poses))
+    def was_live(self, source: str) -> bool:
+        """Whether the run before saw frames of a source live, which cannot be read again."""
+        return source in self._live
 
-    def add_packed(self, description: Mapping[str, Any], people: bytes) -> int:
+    def why_broken_off(self, source: str) -> str | None:
+        """Why a live source broke off in the run before; None if it did not."""
+        return self._broken_off.get(source)
+
+    def add(self, frame: RecordedFrame, poses: Poses, *, live: bool = False) -> None:
+        """Write down what was found in a frame that the run before did not know."""
+        self.add_packed(frame.describe(), pack(poses), live=live)
+
+    def add_end(self, source: str, reason: str) -> None:
+        """Write down why a live source broke off: nothing else will tell of it."""
+        try:
+            self._append({"source": source, "broken_off": reason})
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def add_packed(
+        self, description: Mapping[str, Any], people: bytes, *, live: bool = False
+    ) -> int:
         """Write down what was found in a frame.
 
         Args:
             description: of the frame, by `RecordedFrame.describe`.
             people: those that `pack` packed.
+            live: whether it cannot be read again.
 
         Returns:
             Its place, for `read`.
@@ -96,6 +116,7 @@ class Journal:
         place = self._end
         try:
             entry = {name: description[name] for name in DESCRIBED}
+            entry |= {"live": True} if live else {}
             self._append({**entry, "people": base64.b64encode(people).decode()})
         except OSError as error:
             raise self._failed(error) from error
@@ -132,22 +153,31 @@ class Journal:
         with self.path.open("rb") as file:
             for number, line in enumerate(file):
                 entry = _parse(line)
-                if number == 0 and entry is not None and entry != self._header:
-                    others = difference(entry.get("settings", {}), self._header["settings"])
-                    raise OutputError(
-                        f"cannot resume {self.path.parent}: it was made with other settings or "
-                        f"sources ({others}); --force starts anew"
-                    )
                 if entry is None:
                     break
-                if number > 0:
+                if number == 0:
+                    self._check_header(entry)
+                elif "broken_off" in entry:
+                    self._broken_off[entry["source"]] = entry["broken_off"]
+                else:
                     *stream, index = entry["key"]
                     indices, places = found.setdefault(tuple(stream), (array("q"), array("q")))
                     indices.append(index)
                     places.append(size)
+                    if entry.get("live"):
+                        self._live.add(entry["source"])
                 size += len(line)
         self._known = {stream: _sorted(*values) for stream, values in found.items()}
         return size
+
+    def _check_header(self, header: Mapping[str, Any]) -> None:
+        if header == self._header:
+            return
+        others = difference(header.get("settings", {}), self._header["settings"])
+        why = f"with other settings or sources ({others})" if others else "by another version"
+        raise OutputError(
+            f"cannot resume {self.path.parent}: it was made {why}; --force starts anew"
+        )
 
     def _failed(self, error: OSError) -> OutputError:
         return OutputError(f"cannot write {self.path}: {error.strerror or error}")
@@ -171,19 +201,16 @@ class RecalledRecording:
         self._indices = journal.known().get(self._stream, np.empty(0, np.int64))
         self.frame_count = len(self._indices)
 
-    @property
-    def was_live(self) -> bool:
-        """Whether anything is known, and was seen live: times of a file on a server, which can be
-        read again, count from its start, those of arrival from 1970."""
-        first = next(iter(self), None)
-        return first is not None and first.stamp_ns is not None and first.stamp_ns > _YEAR_NS
-
-    def __iter__(self) -> Iterator[AnsweredFrame]:
-        """The frames, in order."""
+    def __iter__(self) -> Iterator[AnsweredFrame | Failure]:
+        """The frames, in order, and why it broke off, if it did."""
         for index in self._indices.tolist():
             place = self._journal.place_of((*self._stream, index))
             assert place is not None, "it is known"
             yield self._journal.read(place)
+        source, _ = self._stream
+        reason = self._journal.why_broken_off(source)
+        if reason is not None:
+            yield Failure(source, reason)
 
     def close(self) -> None:
         """Nothing is open here."""
@@ -212,7 +239,9 @@ def unpack(content: bytes, num_keypoints: int) -> Poses:
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Which settings are others than before, in words; "" if none is."""
     names = [name for name in now if now[name] != before.get(name)]
-    return ", ".join(f"{n}: {before.get(n)!r:.60}, now {now[n]!r:.60}" for n in names)
+    return ", ".join(
+        f"{_IN_WORDS.get(n, n)}: {before.get(n)!r:.60}, now {now[n]!r:.60}" for n in names
+    )
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -221,6 +250,8 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         entry = json.loads(line)
+        if "broken_off" in entry:
+            return entry if {type(v) for v in entry.values()} == {str} else None
         if "journal" not in entry:
             base64.b64decode(entry["people"], validate=True)
             entry["key"] = (entry["source"], entry["topic"], int(entry["index"]))

@@ -33,5 +33,9 @@ def plain_name(source: str) -> str:
     else:
         path = Path(source)
         name = path.name if path.is_dir() else path.stem
-    kept = "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name)
-    return kept.strip("._ ") or "source"
+    return plain(name).strip("._ ") or "source"
+
+
+def plain(name: str) -> str:
+    """A name with nothing in it that file systems or shells could take for anything else."""
+    return "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name)

@@ -79,7 +79,7 @@ class RayRecordings:
                 cpus=cluster.cpus_per_worker,
                 batch_size=batch_size or (8 if gpus else 1),
             )
-            self._first = self._take()
+            self._first = _next_row(self._rows, "no engine of it has started")
         except BaseException:
             with quiet_stderr():
                 ray.shutdown()
@@ -136,21 +136,23 @@ class RayRecordings:
 
     def _take(self) -> dict[str, Any] | None:
         """The next row of the cluster, in any order; None after the last one."""
-        from ray.exceptions import RayError
-
         if self._closed:
             return None
-        if self._first is not None:
-            row, self._first = self._first, None
-            return row
-        try:
-            return next(self._rows, None)
-        except (RayError, RuntimeError, OSError) as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise ClusterError(
-                f"the Ray cluster failed: {reason[-1]:.300}; what was done is kept, --resume "
-                "goes on"
-            ) from error
+        row, self._first = self._first, None
+        if row is None:
+            row = _next_row(self._rows, "what was done is kept, --resume goes on")
+        return None if self._closed else row  # nobody waits for it any more
+
+
+def _next_row(rows: Iterator[dict[str, Any]], consequence: str) -> dict[str, Any] | None:
+    """The next row, None after the last one; `consequence` ends the error if the cluster fails."""
+    from ray.exceptions import RayError
+
+    try:
+        return next(rows, None)
+    except (RayError, RuntimeError, OSError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ClusterError(f"the Ray cluster failed: {reason[-1]:.300}; {consequence}") from error
 
 
 class RayRecording:

@@ -24,49 +24,54 @@ VIDEO_SUFFIXES = frozenset(
 def expand_all(texts: Sequence[str]) -> list[str]:
     """The sources that words of the command line stand for, so that no frame comes twice.
 
-    A file is taken where it is named first, whatever its other names are. The files of a bag are
-    left out beside its folder. Where a folder or pattern has images that came before, its others
-    become sources of their own.
+    What lies in another source, or is one by another name, is left out: an image beside its folder,
+    the files of a bag beside theirs.
+
+    Raises:
+        SourceError: two sources share some images, but neither has all of the other's. Which frames
+            a range takes, and what they are numbered, would depend on who gets them.
     """
     sources = list(dict.fromkeys(source for text in texts for source in expand(text)))
     folders = {os.path.realpath(source) for source in sources if _is_bag_folder(source)}
-    found: list[str] = []
-    seen: set[str] = set()
-    for source in sources:
-        names = _names(source)
-        new = {
-            real: name
-            for real, name in names.items()
-            if real not in seen
-            and not (real.lower().endswith(BAG_SUFFIXES) and os.path.dirname(real) in folders)
-        }
-        found += [source] if len(new) == len(names) else new.values()
-        seen |= new.keys()
-    return found
+    files = {source: _real_names(source) for source in sources}
+    taken: dict[str, str] = {}
+    for source in sorted(sources, key=lambda source: -len(files[source])):
+        shared = [file for file in files[source] if file in taken or _is_in_bag(file, folders)]
+        if not shared:
+            taken |= dict.fromkeys(files[source], source)
+        elif len(shared) < len(files[source]):
+            raise SourceError(
+                f"{shared[0]} belongs to {taken[shared[0]]} and to {source}: name each image once"
+            )
+    return [source for source in sources if any(taken.get(f) == source for f in files[source])]
+
+
+def _is_in_bag(file: str, folders: set[str]) -> bool:
+    return file.lower().endswith(BAG_SUFFIXES) and os.path.dirname(file) in folders
 
 
 def _is_bag_folder(source: str) -> bool:
     return not is_live(source) and os.path.isdir(source) and is_bag(Path(source))
 
 
-def _names(source: str) -> dict[str, str]:
-    """The names of the files of a source, by the one real name that each of them has."""
+def _real_names(source: str) -> list[str]:
+    """The one real name that each file of a source has; at least one."""
     if is_live(source):
-        return {source: source}
+        return [source]
     try:
         path = Path(source)
         if is_bag(path) or path.is_file():
-            return {os.path.realpath(path): source}
-        folders: dict[Path, str] = {}
-        names = {}
+            return [os.path.realpath(path)]
+        folders: dict[Path, str] = {}  # asking the disk for each image takes long
+        names: dict[str, None] = {}
         for image in find_images(source):
             if image.parent not in folders:
                 folders[image.parent] = os.path.realpath(image.parent)
             real = os.path.join(folders[image.parent], image.name)
-            names[os.path.realpath(image) if image.is_symlink() else real] = str(image)
+            names[os.path.realpath(image) if image.is_symlink() else real] = None
     except (SourceError, OSError):  # opening it says why
-        return {source: source}
-    return names
+        return [source]
+    return list(names)
 
 
 def expand(text: str) -> list[str]:

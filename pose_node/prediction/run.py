@@ -181,7 +181,10 @@ class _RecordingRun:
                 done += len(batch)
                 progress(done, total)
         except SourceError as error:  # the source broke off
-            self._summary.failures.append(Failure(shown_name(self._recording.name), str(error)))
+            name = shown_name(self._recording.name)
+            self._summary.failures.append(Failure(name, str(error)))
+            if self._journal is not None and self._recording.kind == "live":
+                self._journal.add_end(name, str(error))
         finally:
             reader.close()
 
@@ -200,7 +203,7 @@ class _RecordingRun:
                 if poses is None:
                     continue
                 if self._journal is not None:
-                    self._journal.add(frame, poses)
+                    self._journal.add(frame, poses, live=self._recording.kind == "live")
             yield frame, self._track(frame, poses)
 
     def _recall(self, frame: RecordedFrame) -> Poses | None:

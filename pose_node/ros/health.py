@@ -80,7 +80,7 @@ class NodeReport:
         state: of the lifecycle: "unconfigured", "inactive", "active" or "finalized".
         enabled: whether images are processed (service ~/enable).
         model, device, device_description, backend: what is really used; empty when not configured.
-        half: whether it computes in float16.
+        half: whether it computes in 16 bits.
         device_warning: why the device is not the one that was hoped for; empty if it is.
         configure_error: why the last attempt to configure failed; empty if it did not.
         device_fault: why the network is being loaded anew, and what to do; empty if it is not.

@@ -50,6 +50,8 @@ class File:
             self._file = _PipedFile(self._temporary)
             self._file.let_in(self.stream.save)
         except (OSError, RuntimeError) as error:
+            with contextlib.suppress(OSError):
+                self._temporary.unlink()
             raise self._failed(error) from error
 
     def close(self) -> str:
@@ -110,17 +112,14 @@ class _PipedFile:
 
     def _copy(self) -> None:
         with open(self._out, "rb", buffering=0) as pipe:
-            while content := pipe.read(1 << 20):
-                self._try(self._file.write, content)
-        self._try(self._file.close)
-
-    def _try(self, action: Callable[..., object], *content: bytes) -> None:
-        """Do it, unless something failed before: then what comes is taken and dropped."""
-        if self._error is None:
             try:
-                action(*content)
+                with self._file:
+                    while content := pipe.read(1 << 20):
+                        self._file.write(content)
             except OSError as error:
                 self._error = error
+                while pipe.read(1 << 20):  # taken and dropped
+                    pass
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pose_node.poses import ChannelOrder, Poses, Skeleton
 from pose_node.prediction.frames import RecordedFrame, Recording, Selection
 from pose_node.prediction.names import FreeNames
 from pose_node.prediction.recordings import is_live, open_recording
+from pose_node.source_names import file_name
 from pose_node.sources import IMAGE_SUFFIXES
 
 _LINES, _PARQUET, _SUMMARY = "poses.jsonl", "poses.parquet", "run.json"
@@ -165,10 +166,11 @@ class FrameImages:
                 return None
 
     def _find(self, source: str) -> Path:
-        path = Path(source)
-        candidates = [path]
-        for folder in self._folders:
-            candidates += [folder / path, folder / path.name]
+        candidates = []
+        for path in dict.fromkeys([Path(source), Path(file_name(source))]):
+            candidates.append(path)
+            for folder in self._folders:
+                candidates += [folder / path, folder / path.name]
         for candidate in candidates:
             if candidate.exists():
                 return candidate

@@ -7,7 +7,7 @@ import pytest
 
 from pose_node.errors import OutputError
 from pose_node.poses import Poses
-from pose_node.prediction.frames import AnsweredFrame
+from pose_node.prediction.frames import AnsweredFrame, Failure
 from pose_node.prediction.journal import Journal, RecalledRecording, pack
 from tests.prediction.conftest import make_recorded, people_in
 
@@ -106,22 +106,40 @@ def test_what_was_found_in_a_camera_can_be_gone_through_again(tmp_path: Path) ->
     for index in (0, 2, 1):
         stamp_ns = 1_700_000_000_000_000_000 + index
         frame = make_recorded(index, source="rtsp://me:***@camera", stamp_ns=stamp_ns)
-        journal.add(frame, people_in(frame.image))
+        journal.add(frame, people_in(frame.image), live=True)
         frame = make_recorded(index, source="http://server/a.mp4")
         journal.add(frame, people_in(frame.image))
+    journal.add_end("rtsp://me:***@camera", "stopped delivering")
     journal.close(keep=True)
     journal = open_journal(tmp_path / "journal")
     recording = RecalledRecording("rtsp://me:secret@camera", journal)
     assert (recording.frame_count, recording.fps, recording.kind) == (3, None, "video")
-    frames = list(recording)
+    *frames, end = recording
+    assert end == Failure("rtsp://me:***@camera", "stopped delivering")
     assert [frame.index for frame in frames] == [0, 1, 2]
     assert all(isinstance(frame, AnsweredFrame) and frame.recalled for frame in frames)
     assert frames[1].stamp_ns == 1_700_000_000_000_000_001
     recording.close()
-    names = ("rtsp://me:secret@camera", "http://server/a.mp4", "rtsp://other")
-    live = [RecalledRecording(name, journal).was_live for name in names]
-    assert live == [True, False, False]
+    names = ("rtsp://me:***@camera", "http://server/a.mp4", "rtsp://other")
+    assert [journal.was_live(name) for name in names] == [True, False, False]
+    assert [item.index for item in RecalledRecording(names[1], journal)] == [0, 1, 2]
     journal.close(keep=False)
+
+
+def test_a_journal_of_another_version(written: Path) -> None:
+    written.write_text(written.read_text().replace('{"journal": 3', '{"journal": 2'))
+    with pytest.raises(OutputError, match="it was made by another version; --force starts anew"):
+        open_journal(written)
+
+
+@pytest.mark.parametrize("value", ['"source": 1', '"broken_off": null'])
+def test_a_damaged_end_of_a_camera_loses_only_what_follows(written: Path, value: str) -> None:
+    end = '{"source": "0", "broken_off": "x"}'
+    name = value.partition(":")[0]
+    with written.open("a") as file:
+        old = next(part for part in end.strip("{}").split(", ") if part.startswith(name))
+        file.write(end.replace(old, value) + "\n")
+    assert recalled(open_journal(written)) == [0, 1, 2, 3]
 
 
 def test_a_journal_that_vanished_cannot_be_read(written: Path) -> None:

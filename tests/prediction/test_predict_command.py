@@ -127,15 +127,18 @@ def test_a_folder_for_videos_whose_name_is_no_utf_8(
 
 
 def test_passwords_of_addresses_are_told_to_nobody(
-    video: Path, tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+    video: Path, tmp_path: Path, arguments: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["predict", "rtsp://me:secret@127.0.0.1:9/1", str(video), *arguments]
+    """Neither by us nor by OpenCV, which writes to the process's own standard error."""
+    command = ["predict", "rtsp://me:secret@localhost:9/stream", str(video), *arguments]
     assert cli.main(command) == 1
-    captured = capsys.readouterr()
-    assert "could not read rtsp://me:***@127.0.0.1:9/1: " in captured.err
+    captured = capfd.readouterr()
+    assert "could not read rtsp://me:***@localhost:9/stream: " in captured.err
     written = (tmp_path / "out/run.json").read_text()
-    assert json.loads(written)["settings"]["sources"][0] == "rtsp://me:***@127.0.0.1:9/1"
-    assert "secret" not in captured.err + captured.out + written
+    assert json.loads(written)["settings"]["sources"][0] == "rtsp://me:***@localhost:9/stream"
+    assert cli.main([*command, "--force", "--save", "bag", "--copy-bag"]) == 1
+    assert "rtsp://me:***@localhost:9/stream is none" in (refused := capfd.readouterr()).err
+    assert "secret" not in captured.err + captured.out + written + refused.err
 
 
 def test_success_ranges_and_batches(video: Path, tmp_path: Path, arguments: list[str]) -> None:
@@ -190,6 +193,7 @@ def test_a_complete_run_with_failures_stays_one(
         (["--range", "5"], 2, "expected a range of frames"),
         (["--every", "0"], 2, "expected at least 1"),
         (["--save", "png"], 2, "invalid choice"),
+        (["--force", "--resume"], 2, "argument --resume: not allowed with argument --force"),
         (["--image-size", "65"], 2, "a multiple of 32"),
         (["--model", "nothing"], 1, "nothing"),
         (["--save", "bag", "--copy-bag"], 1, "only bags can be copied"),
@@ -246,6 +250,31 @@ def test_what_a_camera_saw_before_the_disk_was_full_is_written_by_resuming(
     assert webcam.opened == 1
     summary = json.loads((tmp_path / "out/run.json").read_text())
     assert (summary["complete"], summary["frames"], summary["failures"]) == (True, known, [])
+
+
+def test_that_a_camera_broke_off_is_still_told_after_resuming(
+    webcam: type[FakeCapture],
+    images: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    webcam.allowed.release(9)
+    image = str(images / "001.png")
+    command = ["predict", "3", image, *arguments]
+    with monkeypatch.context() as patch:
+
+        def write(output: JsonLines, frame: RecordedFrame, poses: Poses) -> None:
+            if frame.source == image:
+                raise OutputError("No space left on device")
+
+        patch.setattr(JsonLines, "write", write)
+        assert cli.main(command) == 1
+    assert cli.main([*command, "--resume"]) == 1
+    assert webcam.opened == 1
+    assert [line["source"] for line in lines(tmp_path / "out")][-2:] == ["3", image]
+    (failure,) = json.loads((tmp_path / "out/run.json").read_text())["failures"]
+    assert (failure["source"], failure["reason"]) == ("3", "3 stopped delivering after 5 frames")
 
 
 @pytest.mark.parametrize(

@@ -282,6 +282,7 @@ def test_an_engine_that_cannot_start(cluster: Cluster, tmp_path: Path, clip: Pat
     ):
         pass
     assert "the Ray cluster failed" in str(caught.value)
+    assert "no engine of it has started" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -129,15 +129,24 @@ def test_no_frame_comes_twice(
     one, two, three, four = (f"images/00{number}.png" for number in (1, 2, 3, 4))
     for texts, expected in [
         (["images", one], ["images"]),
-        ([one, "images"], [one, two, three, four]),
+        ([one, "images"], ["images"]),
         (["images", "./images", f"{images}/", "images/*.png"], ["images"]),
-        (["images/*[12].png", "images/*[23].png"], ["images/*[12].png", three]),
+        (["images/*[12].png", "images/*[34].png"], ["images/*[12].png", "images/*[34].png"]),
+        ([one, two, three, four, "images"], ["images"]),
         (["same.png", one, two], ["same.png", two]),
         (["video.avi", "./video.avi", "link.avi", str(video)], ["video.avi"]),
         (["nowhere", "nowhere", "0", "0", "no*.png"], ["nowhere", "0", "no*.png"]),
         (["images", "x" * 5000], ["images", "x" * 5000]),
     ]:
         assert expand_all(texts) == expected
+
+
+def test_images_of_two_sources_are_refused(images: Path) -> None:
+    first, second = f"{images}/*[12].png", f"{images}/*[234].png"
+    with pytest.raises(SourceError) as caught:
+        expand_all([first, second])
+    expected = f"{images}/002.png belongs to {second} and to {first}: name each image once"
+    assert str(caught.value) == expected
 
 
 @pytest.mark.parametrize("storage", ["mcap", "db3"])

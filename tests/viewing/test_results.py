@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pose_node.poses import COCO17, Poses, Skeleton
 from pose_node.prediction.frames import RecordedFrame
 from pose_node.prediction.outputs import frame_as_json
 from pose_node.prediction.parquet_output import Parquet
+from pose_node.source_names import shown_name
 from pose_node.viewing.results import CameraNames, FrameImages, ResultFrame, Results
 
 TRIO = Skeleton("trio", ("left_hand", "right_hand", "nose"), ((0, 2),), (1, 0, 2), (0.1,) * 3)
@@ -184,6 +186,14 @@ def test_sources_are_looked_for_in_folders_too(tmp_path: Path) -> None:
         assert found[0].shape == (4, 5, 3)
         assert found[1] == "bgr"
     assert images.image(make_result("/lost/a.avi")) is not None
+    images.close()
+
+
+def test_files_whose_names_are_no_utf8_are_found(tmp_path: Path) -> None:
+    name = os.fsdecode(b"x\xe9.avi")
+    os.replace(write_video(tmp_path / "x.avi", 2), tmp_path / name)
+    images = FrameImages([tmp_path])
+    assert images.image(make_result(shown_name(name))) is not None
     images.close()
 
 
