@@ -82,24 +82,22 @@ def model(shared: Path) -> Path:
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     """Two hundred frames of noise that changes."""
-    path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
-    noise = np.random.default_rng(0).integers(0, 256, (48, 264, 3), np.uint8)
-    for index in range(200):
-        writer.write(np.ascontiguousarray(noise[:, index : index + 64]))
-    writer.release()
-    return path
+    return _write_noise(tmp_path / "clip.avi", 200, (64, 48))
 
 
 @pytest.fixture
 def large_clip(tmp_path: Path) -> Path:
     """More pixels than Ray keeps between a reader and its engines: 300 frames of 0.9 MB."""
-    path = tmp_path / "large.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (640, 480))
-    noise = np.random.default_rng(0).integers(0, 256, (48, 364, 3), np.uint8)
-    for index in range(300):
+    return _write_noise(tmp_path / "large.avi", 300, (640, 480))
+
+
+def _write_noise(path: Path, frames: int, size: tuple[int, int]) -> Path:
+    """A video of noise that moves."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, size)
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64 + frames, 3), np.uint8)
+    for index in range(frames):
         part = np.ascontiguousarray(noise[:, index : index + 64])
-        writer.write(cv2.resize(part, (640, 480), interpolation=cv2.INTER_CUBIC))
+        writer.write(cv2.resize(part, size, interpolation=cv2.INTER_CUBIC))
     writer.release()
     return path
 
